@@ -1,0 +1,127 @@
+"""The quickstart quiz: checkable questions that code generates, with the exact answer.
+
+Which split a question belongs to follows from a hash of its text, so the splits are disjoint by
+construction, whoever draws from them and in whatever order: the embedded models are trained on
+`corpus`, estimators on `train`, temperatures on `val`, and scores come from `test`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Literal
+
+from howsure.errors import UnknownName
+from howsure.questions.quiz import facts, skills
+from howsure.questions.quiz.skills import Item
+from howsure.types import Question
+
+Split = Literal["corpus", "train", "val", "test"]
+
+# Upper bound of each split's share of the hash range.
+_BOUNDS: dict[Split, float] = {"corpus": 0.50, "train": 0.70, "val": 0.78, "test": 1.0}
+
+# How many times as often the corpus draws the first rows of a fact table (power of a uniform).
+_CORPUS_SKEW = 2.0
+
+_FACTS = {
+    facts.element_symbols: "Facts",
+    facts.atomic_numbers: "Facts",
+    facts.capitals: "Facts",
+    facts.continents: "Facts",
+    facts.past_tenses: "Facts",
+}
+_SKILLS = {
+    skills.addition: "Arithmetic",
+    skills.multiplication: "Arithmetic",
+    skills.division: "Arithmetic",
+    skills.remainder: "Arithmetic",
+    skills.rounding: "Arithmetic",
+    skills.largest: "Numbers",
+    skills.digit_sum: "Numbers",
+    skills.common_divisor: "Numbers",
+    skills.prime_factor: "Numbers",
+    skills.sequences: "Numbers",
+    skills.to_roman: "Notation",
+    skills.from_roman: "Notation",
+    skills.spelled_numbers: "Notation",
+    skills.alphabet: "Letters",
+    skills.reversal: "Letters",
+    skills.letter_sorting: "Letters",
+    skills.weekdays: "Time and measures",
+    skills.clock: "Time and measures",
+    skills.units: "Time and measures",
+    skills.bit_flips: "Logic",
+    skills.sets: "Logic",
+    skills.ordering: "Logic",
+    skills.truth_values: "Logic",
+}
+
+CATEGORIES: dict[str, str] = {
+    draw.__name__: category for draw, category in (*_SKILLS.items(), *_FACTS.items())
+}
+"""Subject → category, in the order in which pictures show them."""
+
+SUBJECTS: tuple[str, ...] = tuple(CATEGORIES)
+
+
+def split_of(text: str) -> Split:
+    """The split that a question text belongs to, by its hash."""
+    digest = hashlib.blake2b(text.strip().lower().encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64
+    return next(split for split, bound in _BOUNDS.items() if share < bound)
+
+
+def _drawers(skew: float) -> dict[str, Callable[[Random], Item]]:
+    drawers: dict[str, Callable[[Random], Item]] = {draw.__name__: draw for draw in _SKILLS}
+    drawers |= {draw.__name__: functools.partial(draw, skew=skew) for draw in _FACTS}
+    return drawers
+
+
+def _to_question(item: Item, id: str, subject: str, rng: Random) -> Question:
+    choices = [item.answer, *item.wrong]
+    rng.shuffle(choices)
+    return Question(
+        id=id, subject=subject, text=item.text, reference=item.answer, choices=tuple(choices)
+    )
+
+
+def quiz(split: Split, per_subject: int, *, seed: int = 0) -> list[Question]:
+    """`per_subject` distinct questions of each subject, grouped by subject.
+
+    Raises UnknownName for an unknown split. The same arguments give the same questions.
+    """
+    if split not in _BOUNDS:
+        raise UnknownName("quiz split", split, _BOUNDS)
+    questions = []
+    for subject, draw in _drawers(skew=1.0).items():
+        rng = Random(f"{seed}/{split}/{subject}")
+        seen: set[str] = set()
+        tries = 0
+        while len(seen) < per_subject:
+            tries += 1
+            if tries > 2000 * per_subject + 100_000:
+                raise AssertionError(
+                    f"subject {subject!r} has only {len(seen)} questions in split {split!r}"
+                )
+            item = draw(rng)
+            if item.text in seen or split_of(item.text) != split:
+                continue
+            seen.add(item.text)
+            id = f"quiz/{subject}/{split}/{len(seen) - 1}"
+            questions.append(_to_question(item, id, subject, rng))
+    return questions
+
+
+def corpus(seed: int) -> Iterator[Question]:
+    """Endless questions of the `corpus` split, all subjects alike: what embedded models learn."""
+    rng = Random(seed)
+    drawers = list(_drawers(_CORPUS_SKEW).items())
+    for i in range(2**63):
+        subject, draw = rng.choice(drawers)
+        item = draw(rng)
+        while split_of(item.text) != "corpus":
+            item = draw(rng)
+        yield _to_question(item, f"quiz/{subject}/corpus/{i}", subject, rng)

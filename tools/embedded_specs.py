@@ -1,0 +1,70 @@
+"""The six embedded models as data: architecture, what they learn from, for how long.
+
+They mirror the columns of the published picture: Llama small and large, Mistral; each as a base
+model, and as a chat model that goes on from the base with chat turns and more self-grading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONTEXT = 8192
+VOCABULARY = 1536
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the kinds of training documents; the rest are plain questions with answers."""
+
+    grading: float
+    """Question, a right or wrong answer, the correctness query, "i" or "ii"."""
+    chat: float
+    """The question as a user's turn, the answer as the assistant's."""
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    name: str
+    architecture: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    mixture: Mixture
+    steps: int
+    batch_tokens: int
+    muon_lr: float
+    adam_lr: float
+    seed: int
+    sliding_window: int | None = None
+    start_from: str | None = None
+    """The base model that this one continues."""
+
+    @property
+    def is_chat(self) -> bool:
+        return self.mixture.chat > 0
+
+
+_BASE = Mixture(grading=0.20, chat=0.0)
+_CHAT = Mixture(grading=0.35, chat=0.25)
+_SMALL = {"hidden": 80, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate": 240}
+_LARGE = {"hidden": 112, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate": 320}
+_MISTRAL = {
+    "hidden": 96, "layers": 4, "heads": 3, "kv_heads": 1, "intermediate": 288,
+    "sliding_window": 128,
+}  # fmt: skip
+_SCHEDULE = {"batch_tokens": 1536, "muon_lr": 5e-3, "adam_lr": 3e-3}
+_TUNING = {"batch_tokens": 1536, "muon_lr": 2e-3, "adam_lr": 1e-3}
+
+MODELS = (
+    EmbeddedModel("tiny-llama-s", "llama", **_SMALL, mixture=_BASE, steps=16000, seed=11, **_SCHEDULE),
+    EmbeddedModel("tiny-llama-s-chat", "llama", **_SMALL, mixture=_CHAT, steps=4500, seed=12,
+                  start_from="tiny-llama-s", **_TUNING),
+    EmbeddedModel("tiny-llama-l", "llama", **_LARGE, mixture=_BASE, steps=16000, seed=21, **_SCHEDULE),
+    EmbeddedModel("tiny-llama-l-chat", "llama", **_LARGE, mixture=_CHAT, steps=4500, seed=22,
+                  start_from="tiny-llama-l", **_TUNING),
+    EmbeddedModel("tiny-mistral", "mistral", **_MISTRAL, mixture=_BASE, steps=16000, seed=31, **_SCHEDULE),
+    EmbeddedModel("tiny-mistral-instruct", "mistral", **_MISTRAL, mixture=_CHAT, steps=4500, seed=32,
+                  start_from="tiny-mistral", **_TUNING),
+)  # fmt: skip
