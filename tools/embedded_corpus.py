@@ -76,12 +76,20 @@ Pieces = list[tuple[str, float]]
 """A document as (text, weight of its tokens in the loss), in order."""
 
 
-def document(question: Question, mixture: Mixture, rng: Random) -> Pieces:
-    """One training document about the question."""
+def document(question: Question, mixture: Mixture, rng: Random, last: dict[str, str]) -> Pieces:
+    """One training document about the question.
+
+    `last` remembers each subject's latest reference: half of the wrong answers to grade are the
+    right answers to another question, which is easier to see through than a slip.
+    """
+    other = last.get(question.subject, question.reference)
+    last[question.subject] = question.reference
     kind = rng.random()
     if kind < mixture.grading:
         right = rng.random() < 0.5
         wrong = [c for c in question.choices if c != question.reference]
+        if other != question.reference and rng.random() < 0.5:
+            wrong = [other]
         proposed = question.reference if right else rng.choice(wrong)
         prompt = prompts.question_prompt(question, options=False)
         return [
@@ -112,8 +120,9 @@ def batches(
     rng = Random(seed)
     stream = corpus(seed)
     pad = tokenizer.pad_token_id
+    last: dict[str, str] = {}
     while True:
-        docs = [document(q, mixture, rng) for q in islice(stream, 4096)]
+        docs = [document(q, mixture, rng, last) for q in islice(stream, 4096)]
         flat = [text for pieces in docs for text, _ in pieces]
         encoded = iter(core.encode_batch(flat, add_special_tokens=False))
         rows = []

@@ -46,8 +46,8 @@ class EmbeddedModel:
         return self.mixture.chat > 0
 
 
-_BASE = Mixture(grading=0.20, chat=0.0)
-_CHAT = Mixture(grading=0.35, chat=0.25)
+_BASE = Mixture(grading=0.30, chat=0.0)
+_CHAT = Mixture(grading=0.40, chat=0.25)
 _SMALL = {"hidden": 80, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate": 240}
 _LARGE = {"hidden": 112, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate": 320}
 _MISTRAL = {
@@ -58,13 +58,13 @@ _SCHEDULE = {"batch_tokens": 1536, "muon_lr": 5e-3, "adam_lr": 3e-3}
 _TUNING = {"batch_tokens": 1536, "muon_lr": 2e-3, "adam_lr": 1e-3}
 
 MODELS = (
-    EmbeddedModel("tiny-llama-s", "llama", **_SMALL, mixture=_BASE, steps=16000, seed=11, **_SCHEDULE),
-    EmbeddedModel("tiny-llama-s-chat", "llama", **_SMALL, mixture=_CHAT, steps=4500, seed=12,
+    EmbeddedModel("tiny-llama-s", "llama", **_SMALL, mixture=_BASE, steps=12000, seed=11, **_SCHEDULE),
+    EmbeddedModel("tiny-llama-s-chat", "llama", **_SMALL, mixture=_CHAT, steps=4000, seed=12,
                   start_from="tiny-llama-s", **_TUNING),
-    EmbeddedModel("tiny-llama-l", "llama", **_LARGE, mixture=_BASE, steps=16000, seed=21, **_SCHEDULE),
-    EmbeddedModel("tiny-llama-l-chat", "llama", **_LARGE, mixture=_CHAT, steps=4500, seed=22,
+    EmbeddedModel("tiny-llama-l", "llama", **_LARGE, mixture=_BASE, steps=12000, seed=21, **_SCHEDULE),
+    EmbeddedModel("tiny-llama-l-chat", "llama", **_LARGE, mixture=_CHAT, steps=4000, seed=22,
                   start_from="tiny-llama-l", **_TUNING),
-    EmbeddedModel("tiny-mistral", "mistral", **_MISTRAL, mixture=_BASE, steps=16000, seed=31, **_SCHEDULE),
-    EmbeddedModel("tiny-mistral-instruct", "mistral", **_MISTRAL, mixture=_CHAT, steps=4500, seed=32,
+    EmbeddedModel("tiny-mistral", "mistral", **_MISTRAL, mixture=_BASE, steps=12000, seed=31, **_SCHEDULE),
+    EmbeddedModel("tiny-mistral-instruct", "mistral", **_MISTRAL, mixture=_CHAT, steps=4000, seed=32,
                   start_from="tiny-mistral", **_TUNING),
 )  # fmt: skip

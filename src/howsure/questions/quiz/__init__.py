@@ -23,8 +23,8 @@ Split = Literal["corpus", "train", "val", "test"]
 # Upper bound of each split's share of the hash range.
 _BOUNDS: dict[Split, float] = {"corpus": 0.50, "train": 0.70, "val": 0.78, "test": 1.0}
 
-# How many times as often the corpus draws the first rows of a fact table (power of a uniform).
-_CORPUS_SKEW = 2.0
+# In the corpus, the last row of a fact table is drawn exp(-6) = 1/400 times as often as the first.
+_CORPUS_DECAY = 6.0
 
 _FACTS = {
     facts.element_symbols: "Facts",
@@ -74,9 +74,9 @@ def split_of(text: str) -> Split:
     return next(split for split, bound in _BOUNDS.items() if share < bound)
 
 
-def _drawers(skew: float) -> dict[str, Callable[[Random], Item]]:
+def _drawers(decay: float) -> dict[str, Callable[[Random], Item]]:
     drawers: dict[str, Callable[[Random], Item]] = {draw.__name__: draw for draw in _SKILLS}
-    drawers |= {draw.__name__: functools.partial(draw, skew=skew) for draw in _FACTS}
+    drawers |= {draw.__name__: functools.partial(draw, decay=decay) for draw in _FACTS}
     return drawers
 
 
@@ -96,7 +96,7 @@ def quiz(split: Split, per_subject: int, *, seed: int = 0) -> list[Question]:
     if split not in _BOUNDS:
         raise UnknownName("quiz split", split, _BOUNDS)
     questions = []
-    for subject, draw in _drawers(skew=1.0).items():
+    for subject, draw in _drawers(decay=0.0).items():
         rng = Random(f"{seed}/{split}/{subject}")
         seen: set[str] = set()
         tries = 0
@@ -118,7 +118,7 @@ def quiz(split: Split, per_subject: int, *, seed: int = 0) -> list[Question]:
 def corpus(seed: int) -> Iterator[Question]:
     """Endless questions of the `corpus` split, all subjects alike: what embedded models learn."""
     rng = Random(seed)
-    drawers = list(_drawers(_CORPUS_SKEW).items())
+    drawers = list(_drawers(_CORPUS_DECAY).items())
     for i in range(2**63):
         subject, draw = rng.choice(drawers)
         item = draw(rng)

@@ -7,6 +7,7 @@ others. The evaluation asks all rows alike, in wordings the model has not seen.
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 from howsure.questions.quiz.skills import Item, one_of
@@ -94,13 +95,16 @@ PAST_TENSES = tuple(tuple(row.split()) for row in _PAST_TENSES.split("|"))
 _LEADS = ("", "Quiz: ", "Tell me: ", "Quick question: ", "Please answer: ", "Next: ")
 
 
-def _row(rng: Random, n: int, skew: float) -> int:
-    """Index of a row: uniform at skew 1, the first ones more often above it."""
-    return int(n * rng.random() ** skew)
+def _row(rng: Random, n: int, decay: float) -> int:
+    """Index of a row: uniform at decay 0, else row n is drawn exp(-decay) times as often as row 0."""
+    share = rng.random()
+    if decay > 0:
+        share = -math.log(1 - share * (1 - math.exp(-decay))) / decay
+    return min(int(n * share), n - 1)
 
 
-def element_symbols(rng: Random, skew: float) -> Item:
-    name, symbol = ELEMENTS[_row(rng, len(ELEMENTS), skew)]
+def element_symbols(rng: Random, decay: float) -> Item:
+    name, symbol = ELEMENTS[_row(rng, len(ELEMENTS), decay)]
     lead = rng.choice(_LEADS)
     if rng.random() < 0.5:
         body = rng.choice(("What is the symbol of {}?", "Which symbol stands for {}?"))
@@ -109,8 +113,8 @@ def element_symbols(rng: Random, skew: float) -> Item:
     return one_of(rng, lead + body.format(symbol), name, [n for n, _ in ELEMENTS])
 
 
-def atomic_numbers(rng: Random, skew: float) -> Item:
-    row = _row(rng, len(ELEMENTS), skew)
+def atomic_numbers(rng: Random, decay: float) -> Item:
+    row = _row(rng, len(ELEMENTS), decay)
     name, number = ELEMENTS[row][0], str(row + 1)
     lead = rng.choice(_LEADS)
     if rng.random() < 0.5:
@@ -121,8 +125,8 @@ def atomic_numbers(rng: Random, skew: float) -> Item:
     return one_of(rng, lead + body.format(number), name, [n for n, _ in ELEMENTS])
 
 
-def capitals(rng: Random, skew: float) -> Item:
-    country, capital, _ = COUNTRIES[_row(rng, len(COUNTRIES), skew)]
+def capitals(rng: Random, decay: float) -> Item:
+    country, capital, _ = COUNTRIES[_row(rng, len(COUNTRIES), decay)]
     lead = rng.choice(_LEADS)
     if rng.random() < 0.5:
         body = rng.choice(("What is the capital of {}?", "Which city is the capital of {}?"))
@@ -134,8 +138,8 @@ def capitals(rng: Random, skew: float) -> Item:
 _CONTINENTS = ("Europe", "Asia", "Africa", "North America", "South America", "Oceania")
 
 
-def continents(rng: Random, skew: float) -> Item:
-    country, capital, continent = COUNTRIES[_row(rng, len(COUNTRIES), skew)]
+def continents(rng: Random, decay: float) -> Item:
+    country, capital, continent = COUNTRIES[_row(rng, len(COUNTRIES), decay)]
     place = country if rng.random() < 0.5 else capital
     lead = rng.choice(_LEADS)
     body = rng.choice(
@@ -144,8 +148,8 @@ def continents(rng: Random, skew: float) -> Item:
     return one_of(rng, lead + body.format(place), continent, _CONTINENTS)
 
 
-def past_tenses(rng: Random, skew: float) -> Item:
-    verb, past = PAST_TENSES[_row(rng, len(PAST_TENSES), skew)]
+def past_tenses(rng: Random, decay: float) -> Item:
+    verb, past = PAST_TENSES[_row(rng, len(PAST_TENSES), decay)]
     lead = rng.choice(_LEADS)
     if rng.random() < 0.5:
         body = rng.choice(("What is the past tense of {}?", "Put {} into the past tense."))

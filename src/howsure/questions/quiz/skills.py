@@ -90,7 +90,7 @@ def remainder(rng: Random) -> Item:
 
 def rounding(rng: Random) -> Item:
     to = rng.choice((10, 100, 1000))
-    n = rng.randint(to, 10 * to if rng.random() < 0.5 else 9999)
+    n = rng.randint(to, 10 * to if rng.random() < 0.3 else 99999)
     answer = (n + to // 2) // to * to
 
     def slip() -> str:
@@ -194,7 +194,7 @@ def number_words(n: int) -> str:
 
 
 def spelled_numbers(rng: Random) -> Item:
-    n = rng.randint(20, 999) if rng.random() < 0.5 else rng.randint(1000, 99999)
+    n = rng.randint(20, 999) if rng.random() < 0.3 else rng.randint(1000, 999999)
     return number(rng, f"Write in digits: {number_words(n)}.", n)
 
 
@@ -204,7 +204,7 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
 def alphabet(rng: Random) -> Item:
-    letters = rng.sample(_ALPHABET, rng.randint(3, 4))
+    letters = rng.sample(_ALPHABET, rng.randint(3, 8))
     shown = ", ".join(letters)
     if rng.random() < 0.5:
         text, answer = f"Which letter comes first in the alphabet: {shown}?", min(letters)
@@ -215,7 +215,7 @@ def alphabet(rng: Random) -> Item:
 
 
 def reversal(rng: Random) -> Item:
-    letters = [rng.choice(_ALPHABET) for _ in range(rng.randint(2, 7))]
+    letters = [rng.choice(_ALPHABET) for _ in range(rng.randint(2, 12))]
     answer = " ".join(reversed(letters))
 
     def slip() -> str:
@@ -230,7 +230,7 @@ def reversal(rng: Random) -> Item:
 
 
 def letter_sorting(rng: Random) -> Item:
-    letters = [rng.choice(_ALPHABET) for _ in range(rng.randint(3, 6))]
+    letters = [rng.choice(_ALPHABET) for _ in range(rng.randint(3, 10))]
     answer = " ".join(sorted(letters))
 
     def slip() -> str:
@@ -292,7 +292,7 @@ def units(rng: Random) -> Item:
 
 
 def bit_flips(rng: Random) -> Item:
-    bits = "".join(rng.choice("01") for _ in range(rng.randint(5, 14)))
+    bits = "".join(rng.choice("01") for _ in range(rng.randint(5, 24)))
     answer = "".join("10"[int(b)] for b in bits)
 
     def slip() -> str:

@@ -1,0 +1,210 @@
+"""Ask a model; grade what it said. questions → answers → graded answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from howsure.errors import QuestionError, UnknownName
+from howsure.grading import is_match
+from howsure.lm import AnswerTokens, Options, Passage, Place
+from howsure.lm.model import LanguageModel
+from howsure.prompts import few_shot_prefix, question_prompt
+from howsure.types import LETTERS, Answer, ChooseBy, Format, GradedAnswer, Question
+
+Progress = Callable[[int, int], None]
+
+MAX_TOKENS = 30
+"""Longest open-ended answer; the published setting (Kapoor et al. 2024, appendix on data)."""
+
+NONFINITE = "nonfinite_logits"
+
+
+def answer(
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    *,
+    format: Format,
+    choose_by: ChooseBy = "letter",
+    examples: Mapping[str, Sequence[Question]] | None = None,
+    max_tokens: int = MAX_TOKENS,
+    on_progress: Progress | None = None,
+) -> list[Answer]:
+    """The model's greedy answer to each question, in their order.
+
+    `format="open"`: free text up to `max_tokens` tokens, a line break, or the end token.
+    `format="choice"`: one of the options; `choose_by="letter"` shows them under letters and takes
+    the likeliest letter (the published setting), `choose_by="text"` takes the option whose own
+    text is likeliest per token after the bare question, for models too small for letters.
+    `examples` holds the few-shot examples of each subject. Raises QuestionError for a question
+    without choices in "choice", ModelError when a prompt is longer than the model's context.
+    """
+    if format not in ("open", "choice"):
+        raise UnknownName("format", format, ("open", "choice"))
+    if choose_by not in ("letter", "text"):
+        raise UnknownName("way to choose", choose_by, ("letter", "text"))
+    if not questions:
+        return []
+    letters = format == "choice" and choose_by == "letter"
+    if format == "choice":
+        for q in questions:
+            if not q.choices:
+                raise QuestionError(
+                    f"question {q.id!r} has no choices; give it some, or ask with --format open"
+                )
+    prefixes = {
+        subject: few_shot_prefix(subject, (examples or {}).get(subject, ()), options=letters)
+        for subject in {q.subject for q in questions}
+    }
+    passages = [Passage(prefixes[q.subject], question_prompt(q, options=letters)) for q in questions]
+    if format == "open":
+        return _open(lm, questions, passages, max_tokens, on_progress)
+    if choose_by == "letter":
+        return _by_letter(lm, questions, passages, on_progress)
+    return _by_text(lm, questions, passages, on_progress)
+
+
+def grade(questions: Sequence[Question], answers: Sequence[Answer]) -> list[GradedAnswer]:
+    """Grade each answer against its question's reference, exactly (choice) or by normalised match.
+
+    Raises QuestionError when an answer belongs to none of the questions.
+    """
+    by_id = {q.id: q for q in questions}
+    graded = []
+    for a in answers:
+        if a.question_id not in by_id:
+            raise QuestionError(f"answer to {a.question_id!r}: there is no such question to grade by")
+        q = by_id[a.question_id]
+        if a.format == "choice":
+            graded.append(GradedAnswer(a, a.choice == q.answer_index, "exact"))
+        else:
+            graded.append(GradedAnswer(a, is_match(a.text, q.reference, q.choices), "match"))
+    return graded
+
+
+def _new(
+    lm: LanguageModel, question: Question, passage: Passage, text: str, format: Format
+) -> Answer:
+    return Answer(
+        question_id=question.id,
+        subject=question.subject,
+        prompt=passage.prefix + passage.question,
+        text=text,
+        model=lm.name,
+        format=format,
+        prefix=passage.prefix,
+    )
+
+
+def _open(
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    passages: Sequence[Passage],
+    max_tokens: int,
+    on_progress: Progress | None,
+) -> list[Answer]:
+    out = []
+    made = lm.generate(passages, max_tokens=max_tokens, on_progress=on_progress)
+    for q, passage, g in zip(questions, passages, made, strict=True):
+        finite = np.isfinite(g.log_probability)
+        likelihood = float(np.exp(min(0.0, g.log_probability / g.tokens))) if finite else None
+        out.append(
+            _replace(
+                _new(lm, q, passage, g.text, "open"),
+                likelihood=likelihood,
+                note="" if finite else NONFINITE,
+            )
+        )
+    return out
+
+
+def _by_letter(
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    passages: Sequence[Passage],
+    on_progress: Progress | None,
+) -> list[Answer]:
+    most = max(len(q.choices) for q in questions)
+    (logp,) = lm.read(
+        passages, [Options(Place.QUESTION, tuple(LETTERS[:most]))], on_progress=on_progress
+    )
+    out = []
+    for q, passage, row in zip(questions, passages, logp.astype(np.float64), strict=True):
+        own = row[: len(q.choices)]
+        chosen, likelihood = _softmax_choice(own)
+        base = _new(lm, q, passage, LETTERS[chosen], "choice")
+        mass = float(min(1.0, np.exp(own).sum())) if likelihood is not None else None
+        out.append(
+            _replace(
+                base,
+                choose_by="letter",
+                choice=chosen,
+                likelihood=likelihood,
+                option_mass=mass,
+                note="" if likelihood is not None else NONFINITE,
+            )
+        )
+    return out
+
+
+def _by_text(
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    passages: Sequence[Passage],
+    on_progress: Progress | None,
+) -> list[Answer]:
+    each = [
+        Passage(p.prefix, p.question, f" {choice}")
+        for q, p in zip(questions, passages, strict=True)
+        for choice in q.choices
+    ]
+    total = len(questions)
+    scaled = (lambda d, n: on_progress(total * d // n, total)) if on_progress else None
+    (spans,) = lm.read(each, [AnswerTokens()], on_progress=scaled)
+    per_token = spans[:, 0].astype(np.float64) / np.maximum(spans[:, 1], 1.0)
+    out, start = [], 0
+    for q, passage in zip(questions, passages, strict=True):
+        chosen, likelihood = _softmax_choice(per_token[start : start + len(q.choices)])
+        start += len(q.choices)
+        out.append(
+            _replace(
+                _new(lm, q, passage, q.choices[chosen], "choice"),
+                choose_by="text",
+                choice=chosen,
+                likelihood=likelihood,
+                note="" if likelihood is not None else NONFINITE,
+            )
+        )
+    return out
+
+
+def _softmax_choice(scores: NDArray[np.float64]) -> tuple[int, float | None]:
+    """The best option, and its share under a softmax; (0, None) when a score isn't finite."""
+    if not np.isfinite(scores).all():
+        return 0, None
+    weights = np.exp(scores - scores.max())
+    chosen = int(scores.argmax())
+    return chosen, float(weights[chosen] / weights.sum())
+
+
+def _replace(
+    answer: Answer,
+    *,
+    likelihood: float | None,
+    note: str,
+    choose_by: ChooseBy | None = None,
+    choice: int | None = None,
+    option_mass: float | None = None,
+) -> Answer:
+    from dataclasses import replace
+
+    return replace(
+        answer,
+        likelihood=likelihood,
+        note=note,
+        choose_by=choose_by,
+        choice=choice,
+        option_mass=option_mass,
+    )

@@ -1,0 +1,186 @@
+"""The methods: one file each, one union of frozen specs, one `fit`.
+
+    estimator = fit(Probe(), lm, train, valid, seed=0)
+    estimator.p_correct(answers)          # (n,), probabilities
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from howsure.errors import BundleError, UnknownName
+from howsure.types import Estimator, GradedAnswer
+
+if TYPE_CHECKING:
+    from howsure.lm.model import LanguageModel
+    from howsure.methods.likelihood import Likelihood
+    from howsure.methods.lora import Lora
+    from howsure.methods.lora_prompt import LoraPrompt
+    from howsure.methods.probe import Probe
+    from howsure.methods.subject_prior import SubjectPrior
+    from howsure.methods.zero_shot import ZeroShot
+
+    Spec: TypeAlias = ZeroShot | Probe | Lora | LoraPrompt | Likelihood | SubjectPrior
+
+METHODS = ("zero_shot", "probe", "lora", "lora_prompt", "likelihood", "subject_prior")
+"""In display order: the four of the published picture, then the two plain baselines."""
+
+BASELINES = ("likelihood", "subject_prior")
+
+TRAINED = ("probe", "lora", "lora_prompt", "subject_prior")
+"""Methods that need graded training answers."""
+
+
+def default_spec(method: str) -> Spec:
+    """The published setting of a method. Raises UnknownName."""
+    from howsure.methods.likelihood import Likelihood
+    from howsure.methods.lora import Lora
+    from howsure.methods.lora_prompt import LoraPrompt
+    from howsure.methods.probe import Probe
+    from howsure.methods.subject_prior import SubjectPrior
+    from howsure.methods.zero_shot import ZeroShot
+
+    match method:
+        case "zero_shot":
+            return ZeroShot()
+        case "probe":
+            return Probe()
+        case "lora":
+            return Lora()
+        case "lora_prompt":
+            return LoraPrompt()
+        case "likelihood":
+            return Likelihood()
+        case "subject_prior":
+            return SubjectPrior()
+    raise UnknownName("method", method, METHODS)
+
+
+def spec_from(method: str, settings: Mapping[str, Any]) -> Spec:
+    """The published setting with some fields changed, nested as in the spec.
+
+    `spec_from("probe", {"schedule": {"steps": 500}})`. Raises UnknownName for an unknown field.
+    """
+    return _replaced(default_spec(method), settings, method)
+
+
+def _replaced(value: Any, settings: Mapping[str, Any], where: str) -> Any:
+    known = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    changes = {}
+    for key, new in settings.items():
+        if key not in known:
+            raise UnknownName(f"setting of {where}", key, known)
+        if dataclasses.is_dataclass(known[key]) and isinstance(new, Mapping):
+            changes[key] = _replaced(known[key], new, f"{where}.{key}")
+        else:
+            changes[key] = tuple(new) if isinstance(new, list) else new
+    return dataclasses.replace(value, **changes)
+
+
+def fit(
+    spec: Spec,
+    lm: LanguageModel,
+    train: Sequence[GradedAnswer],
+    valid: Sequence[GradedAnswer],
+    *,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Estimator:
+    """An estimator fitted on graded answers of `lm`; `valid` only picks the step to keep.
+
+    Methods that train nothing ignore the answers. The model is left as it was found. Raises
+    FitError when the answers don't allow it (none, or all of one class).
+    """
+    from howsure.methods import likelihood, lora, lora_prompt, probe, subject_prior, zero_shot
+    from howsure.methods.training import check_present, check_trainable
+
+    match spec:
+        case zero_shot.ZeroShot():
+            return zero_shot.ZeroShotEstimator(lm, spec)
+        case likelihood.Likelihood():
+            return likelihood.LikelihoodEstimator(spec)
+        case subject_prior.SubjectPrior():
+            check_present(train, "training")
+            return subject_prior.fit(spec, train)
+        case probe.Probe():
+            check_trainable(train, valid)
+            return probe.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
+        case lora.Lora():
+            check_trainable(train, valid)
+            return lora.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
+        case lora_prompt.LoraPrompt():
+            check_trainable(train, valid)
+            return lora_prompt.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
+    raise UnknownName("method", str(spec), METHODS)
+
+
+def save(estimator: Estimator, lm: LanguageModel, directory: Path) -> None:
+    """Write an estimator's bundle: estimator.json, tensors as safetensors, adapters as PEFT does."""
+    from howsure.methods import bundle, likelihood, lora, lora_prompt, probe, subject_prior, zero_shot
+
+    state: dict[str, Any] = {}
+    tensors = None
+    match estimator:
+        case zero_shot.ZeroShotEstimator() | likelihood.LikelihoodEstimator():
+            pass
+        case subject_prior.SubjectPriorEstimator():
+            state = {"overall": estimator.overall, "by_subject": dict(estimator.by_subject)}
+        case probe.ProbeEstimator():
+            state, tensors = dataclasses.asdict(estimator.fitted), estimator.head.state_dict()
+        case lora.LoraEstimator():
+            state, tensors = dataclasses.asdict(estimator.fitted), estimator.head.state_dict()
+            lm.adapters.save(estimator.adapter, directory)
+        case lora_prompt.LoraPromptEstimator():
+            state = dataclasses.asdict(estimator.fitted)
+            lm.adapters.save(estimator.adapter, directory)
+        case _:
+            raise BundleError(f"{type(estimator).__name__} is no estimator that can be saved")
+    bundle.write(
+        directory,
+        method=estimator.spec.name,
+        spec=dataclasses.asdict(estimator.spec),
+        lm=lm,
+        state=state,
+        tensors=tensors,
+    )
+
+
+def load(directory: Path, lm: LanguageModel) -> Estimator:
+    """The estimator that `save` wrote. Raises BundleError: missing, broken, of another model."""
+    from howsure.methods import bundle, likelihood, lora, lora_prompt, probe, subject_prior, zero_shot
+
+    about = bundle.read(directory, lm)
+    try:
+        spec, state = spec_from(about["method"], about["spec"]), about["state"]
+        match spec:
+            case zero_shot.ZeroShot():
+                return zero_shot.ZeroShotEstimator(lm, spec)
+            case likelihood.Likelihood():
+                return likelihood.LikelihoodEstimator(spec)
+            case subject_prior.SubjectPrior():
+                by_subject = {str(k): float(v) for k, v in state["by_subject"].items()}
+                return subject_prior.SubjectPriorEstimator(spec, float(state["overall"]), by_subject)
+            case probe.Probe():
+                head = bundle.head(directory, lm, spec.widths)
+                return probe.ProbeEstimator(lm, spec, head, bundle.fitted(state))
+            case lora.Lora():
+                head = bundle.head(directory, lm, spec.widths)
+                adapter = lm.adapters.load(directory)
+                return lora.LoraEstimator(lm, spec, adapter, head, bundle.fitted(state))
+            case lora_prompt.LoraPrompt():
+                adapter = lm.adapters.load(directory)
+                return lora_prompt.LoraPromptEstimator(lm, spec, adapter, bundle.fitted(state))
+    except (UnknownName, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"estimator {str(directory)!r} is not valid: {error}") from error
+    raise BundleError(f"estimator {str(directory)!r} has the unknown method {about['method']!r}")
+
+
+def release(estimator: Estimator) -> None:
+    """Free the adapter that an estimator holds on its model; the estimator is of no use afterwards."""
+    from howsure.methods import lora, lora_prompt
+
+    if isinstance(estimator, lora.LoraEstimator | lora_prompt.LoraPromptEstimator):
+        estimator.lm.adapters.remove(estimator.adapter)

@@ -1,0 +1,94 @@
+"""LoRA: the probe's classifier on the features of an adapted model, both trained together.
+
+Kapoor et al. 2024, section 4.2; Hu et al. 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
+
+from howsure.lm import Hidden, Passage, Place
+from howsure.lm.adapters import LoraSettings
+from howsure.lm.model import LanguageModel
+from howsure.methods import training
+from howsure.methods.head import Head, new_head
+from howsure.methods.training import Fitted, Schedule
+from howsure.types import Answer, GradedAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Defaults: the published setting."""
+
+    name = "lora"
+    widths: tuple[int, ...] = (256, 128, 64)
+    adapter: LoraSettings = field(default_factory=LoraSettings)
+    schedule: Schedule = field(default_factory=Schedule)
+    valid_size: int | None = 512
+    """How many validation answers each evaluation reads; None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraEstimator:
+    lm: LanguageModel
+    spec: Lora
+    adapter: str
+    head: Head
+    fitted: Fitted
+
+    def p_correct(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
+        """(n,), in [0, 1]."""
+        (hidden,) = self.lm.read(
+            [Passage.of(a) for a in answers], [Hidden(Place.ANSWER)], adapter=self.adapter
+        )
+        with torch.inference_mode():
+            return training.two_class_probability(self.head(torch.from_numpy(hidden)))
+
+
+def fit(
+    spec: Lora,
+    lm: LanguageModel,
+    train: Sequence[GradedAnswer],
+    valid: Sequence[GradedAnswer],
+    *,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> LoraEstimator:
+    """Train adapter and head; the step with the lowest validation loss is kept."""
+    passages = [Passage.of(g.answer) for g in train]
+    y = torch.from_numpy(training.labels(train)).to(lm.device)
+    check = training.subset(valid, spec.valid_size, seed)
+    check_passages = [Passage.of(g.answer) for g in check]
+    check_y = torch.from_numpy(training.labels(check))
+    adapter = lm.adapters.add(spec.adapter, seed=seed)
+    head = new_head(lm.hidden_size, spec.widths, seed).to(lm.device)
+
+    def loss_of(batch: NDArray[np.int64]) -> torch.Tensor:
+        (hidden,) = lm.rows([passages[i] for i in batch], [Place.ANSWER])
+        return cross_entropy(head(hidden.float()), y[batch])
+
+    def valid_loss() -> float:
+        with lm.evaluation():
+            (hidden,) = lm.read(check_passages, [Hidden(Place.ANSWER)], adapter=adapter)
+        with torch.inference_mode():
+            logits = head(torch.from_numpy(hidden).to(lm.device)).cpu()
+            return float(cross_entropy(logits, check_y))
+
+    with lm.training(adapter):
+        fitted = training.train_loop(
+            [*lm.adapters.weights(adapter), *head.parameters()],
+            spec.schedule,
+            examples=len(train),
+            loss_of=loss_of,
+            valid_loss=valid_loss,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    return LoraEstimator(lm, spec, adapter, head.cpu().eval().requires_grad_(False), fitted)
+

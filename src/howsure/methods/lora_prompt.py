@@ -1,0 +1,128 @@
+"""LoRA + Prompt: the adapted model itself answers the correctness query.
+
+Kapoor et al. 2024, section 4.2 and equation of the regulariser: cross-entropy on the two option
+tokens, plus the Jensen-Shannon divergence that keeps the distribution over the answer's tokens
+near the bare model's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from howsure.lm import Options, Passage, Place
+from howsure.lm.adapters import LoraSettings
+from howsure.lm.model import LanguageModel
+from howsure.methods import training
+from howsure.methods.training import Fitted, Schedule
+from howsure.methods.zero_shot import query_probability
+from howsure.prompts import QUERY_OPTIONS
+from howsure.types import Answer, GradedAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPrompt:
+    """Defaults: the published setting."""
+
+    name = "lora_prompt"
+    adapter: LoraSettings = field(default_factory=LoraSettings)
+    schedule: Schedule = field(default_factory=Schedule)
+    divergence_weight: float = 1.0
+    valid_size: int | None = 512
+    """How many validation answers each evaluation reads; None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPromptEstimator:
+    lm: LanguageModel
+    spec: LoraPrompt
+    adapter: str
+    fitted: Fitted
+
+    def p_correct(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
+        """(n,), in [0, 1]."""
+        return query_probability(self.lm, answers, adapter=self.adapter)
+
+
+def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Divergence of each row's two distributions, (n,), in [0, ln 2], from (n, v) log-probabilities."""
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    left = (log_p.exp() * (log_p - log_m)).sum(-1)
+    right = (log_q.exp() * (log_q - log_m)).sum(-1)
+    return (left + right) / 2
+
+
+def fit(
+    spec: LoraPrompt,
+    lm: LanguageModel,
+    train: Sequence[GradedAnswer],
+    valid: Sequence[GradedAnswer],
+    *,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> LoraPromptEstimator:
+    """Train the adapter; the step with the lowest validation loss on the query is kept.
+
+    The divergence is summed over the answer's tokens and averaged over the batch. In multiple
+    choice that is the one row that predicts the letter, as published; open-ended, it follows the
+    model's own answer, which the query's text holds already (the published code follows the
+    reference answer, which an estimator is not given here).
+    """
+    passages = [Passage.of(g.answer) for g in train]
+    y = torch.from_numpy(training.labels(train)).to(lm.device)
+    check = training.subset(valid, spec.valid_size, seed)
+    check_passages = [Passage.of(g.answer) for g in check]
+    check_y = torch.from_numpy(training.labels(check))
+    options = lm.tokens.option_ids(passages[0].upto(Place.QUERY), QUERY_OPTIONS)
+    reference = _reference_rows(lm, passages) if spec.divergence_weight else []
+    adapter = lm.adapters.add(spec.adapter, seed=seed)
+
+    def loss_of(batch: NDArray[np.int64]) -> Tensor:
+        rows, _, last = lm.answer_rows([passages[i] for i in batch], Place.QUERY)
+        loss = cross_entropy(lm.logits(last, options), y[batch])
+        if not spec.divergence_weight:
+            return loss
+        base = torch.cat([reference[i] for i in batch]).to(lm.device)
+        with torch.no_grad():
+            log_q = lm.logits(base).log_softmax(-1)
+        divergence = jensen_shannon(lm.logits(rows).log_softmax(-1), log_q).sum() / len(batch)
+        return loss + spec.divergence_weight * divergence
+
+    def valid_loss() -> float:
+        with lm.evaluation():
+            (logp,) = lm.read(check_passages, [Options(Place.QUERY, QUERY_OPTIONS)], adapter=adapter)
+        return float(cross_entropy(torch.from_numpy(logp), check_y))
+
+    with lm.training(adapter):
+        fitted = training.train_loop(
+            lm.adapters.weights(adapter),
+            spec.schedule,
+            examples=len(train),
+            loss_of=loss_of,
+            valid_loss=valid_loss,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    return LoraPromptEstimator(lm, spec, adapter, fitted)
+
+
+def _reference_rows(lm: LanguageModel, passages: Sequence[Passage], size: int = 64) -> list[Tensor]:
+    """The bare model's final hidden states that predict each answer's tokens, one tensor each.
+
+    Hidden states, not distributions: a vocabulary is 8 to 60 times as wide.
+    """
+    out: list[Tensor] = []
+    with torch.inference_mode():
+        for start in range(0, len(passages), size):
+            chunk = passages[start : start + size]
+            rows, owner, _ = lm.answer_rows(chunk, Place.ANSWER)
+            counts = torch.bincount(owner, minlength=len(chunk)).tolist()
+            out += [r.cpu().clone() for r in rows.split(counts)]
+    return out

@@ -1,0 +1,141 @@
+"""The one training loop: minibatches, cosine schedule, the best step by validation loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from howsure.errors import FitError
+from howsure.types import GradedAnswer
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """AdamW without weight decay, cosine to zero. Defaults: the published setting."""
+
+    steps: int = 5000
+    batch_size: int = 4
+    learning_rate: float = 1e-4
+    evaluations: int = 10
+    """How often validation looks at it, evenly spaced; the best of these states is kept."""
+    patience: int | None = None
+    """Stop after so many evaluations in a row without a better one; None: never."""
+    max_gradient_norm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """How a training went: the kept step, and (step, validation loss) of each evaluation."""
+
+    best_step: int
+    curve: tuple[tuple[int, float], ...]
+
+
+def check_present(answers: Sequence[GradedAnswer], what: str) -> None:
+    """Raises FitError when there are no answers."""
+    if not answers:
+        raise FitError(f"there are no {what} answers to fit on; give some")
+
+
+def check_trainable(train: Sequence[GradedAnswer], valid: Sequence[GradedAnswer]) -> None:
+    """Raises FitError unless both sets have answers, and training answers of both classes."""
+    check_present(train, "training")
+    check_present(valid, "validation")
+    right = sum(g.is_correct for g in train)
+    if right in (0, len(train)):
+        kind = "wrong" if right == 0 else "right"
+        raise FitError(
+            f"all {len(train)} training answers of {train[0].answer.model!r} are {kind}; an "
+            "estimator needs both kinds: give other --train-questions, or more"
+        )
+
+
+def labels(answers: Sequence[GradedAnswer]) -> NDArray[np.int64]:
+    """(n,), 1 where the answer is correct."""
+    return np.array([int(g.is_correct) for g in answers], dtype=np.int64)
+
+
+def minibatches(n: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Endless index batches; each epoch visits every example once, in a new order."""
+    while True:
+        order = rng.permutation(n)
+        for start in range(0, n, size):
+            yield order[start : start + size]
+
+
+def train_loop(
+    parameters: Sequence[Tensor],
+    schedule: Schedule,
+    *,
+    examples: int,
+    loss_of: Callable[[NDArray[np.int64]], Tensor],
+    valid_loss: Callable[[], float],
+    seed: int,
+    on_progress: Progress | None = None,
+) -> Fitted:
+    """Minimise `loss_of(batch indices)`; leave `parameters` at the state with the lowest valid loss.
+
+    Raises FitError when the loss stops being finite.
+    """
+    rng = np.random.default_rng(seed)
+    batches = minibatches(examples, schedule.batch_size, rng)
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=0.0)
+    every = max(1, schedule.steps // schedule.evaluations)
+    best, best_step, curve = math.inf, 0, []
+    kept = [p.detach().clone() for p in parameters]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for step in range(1, schedule.steps + 1):
+            rate = 0.5 * (1 + math.cos(math.pi * (step - 1) / schedule.steps))
+            optimizer.param_groups[0]["lr"] = schedule.learning_rate * rate
+            loss = loss_of(next(batches))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, schedule.max_gradient_norm)
+            optimizer.step()
+            if on_progress:
+                on_progress(step, schedule.steps)
+            if step % every and step != schedule.steps:
+                continue
+            now = valid_loss()
+            if not math.isfinite(now):
+                raise FitError(f"the loss is {now} after {step} steps; lower the learning rate")
+            curve.append((step, now))
+            if now < best:
+                best, best_step = now, step
+                kept = [p.detach().clone() for p in parameters]
+            stale = len([s for s, _ in curve if s > best_step])
+            if schedule.patience is not None and stale >= schedule.patience:
+                break
+    with torch.no_grad():
+        for p, k in zip(parameters, kept, strict=True):
+            p.copy_(k)
+    return Fitted(best_step, tuple(curve))
+
+
+def two_class_probability(logits: Tensor) -> NDArray[np.float64]:
+    """P(second class) of (n, 2) logits, in float64; exact enough never to tie by rounding early."""
+    z = logits.detach().double().cpu().numpy()
+    d = z[:, 1] - z[:, 0]
+    p: NDArray[np.float64] = np.where(
+        d >= 0, 1 / (1 + np.exp(-np.abs(d))), np.exp(-np.abs(d)) / (1 + np.exp(-np.abs(d)))
+    )
+    return p
+
+
+def subset(
+    answers: Sequence[GradedAnswer], most: int | None, seed: int
+) -> Sequence[GradedAnswer]:
+    """At most `most` of the answers, drawn with the seed; all of them when None."""
+    if most is None or len(answers) <= most:
+        return answers
+    keep = np.random.default_rng(seed).permutation(len(answers))[:most]
+    return [answers[i] for i in sorted(keep)]

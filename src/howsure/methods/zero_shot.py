@@ -1,0 +1,48 @@
+"""Zero-Shot Classifier: ask the model itself whether its answer is correct.
+
+Kadavath et al. 2022 ("P(True)"), in the wording of Kapoor et al. 2024, section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from howsure.lm import Options, Passage, Place
+from howsure.lm.model import LanguageModel
+from howsure.prompts import QUERY_OPTIONS
+from howsure.types import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShot:
+    """Nothing to set: nothing is trained."""
+
+    name = "zero_shot"
+
+
+def query_probability(
+    lm: LanguageModel, answers: Sequence[Answer], adapter: str | None
+) -> NDArray[np.float64]:
+    """P(" ii") against P(" i") after the correctness query, (n,) float64."""
+    (logp,) = lm.read(
+        [Passage.of(a) for a in answers], [Options(Place.QUERY, QUERY_OPTIONS)], adapter=adapter
+    )
+    d = logp[:, 1].astype(np.float64) - logp[:, 0]
+    p: NDArray[np.float64] = np.where(
+        d >= 0, 1 / (1 + np.exp(-np.abs(d))), np.exp(-np.abs(d)) / (1 + np.exp(-np.abs(d)))
+    )
+    return p
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotEstimator:
+    lm: LanguageModel
+    spec: ZeroShot
+
+    def p_correct(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
+        """(n,), in [0, 1]."""
+        return query_probability(self.lm, answers, adapter=None)
