@@ -1,4 +1,4 @@
-"""What the embedded models read: documents with a weight on each token, in length-sorted batches."""
+"""What the embedded models read: documents with a weight on each token, batched by length."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ Batch = tuple[NDArray[np.int64], NDArray[np.float32]]
 def batches(
     tokenizer: PreTrainedTokenizerFast, mixture: Mixture, seed: int, batch_tokens: int
 ) -> Iterator[Batch]:
-    """Endless batches of at most `batch_tokens` tokens, rows of like length, padded on the right."""
+    """Endless batches of at most `batch_tokens` tokens; rows of like length, right-padded."""
     core = tokenizer.backend_tokenizer
     rng = Random(seed)
     stream = corpus(seed)

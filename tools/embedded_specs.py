@@ -54,17 +54,17 @@ _MISTRAL = {
     "hidden": 96, "layers": 4, "heads": 3, "kv_heads": 1, "intermediate": 288,
     "sliding_window": 128,
 }  # fmt: skip
-_SCHEDULE = {"batch_tokens": 1536, "muon_lr": 5e-3, "adam_lr": 3e-3}
-_TUNING = {"batch_tokens": 1536, "muon_lr": 2e-3, "adam_lr": 1e-3}
+_SCHEDULE = {"steps": 12000, "batch_tokens": 1536, "muon_lr": 5e-3, "adam_lr": 3e-3}
+_TUNING = {"steps": 4000, "batch_tokens": 1536, "muon_lr": 2e-3, "adam_lr": 1e-3}
 
 MODELS = (
-    EmbeddedModel("tiny-llama-s", "llama", **_SMALL, mixture=_BASE, steps=12000, seed=11, **_SCHEDULE),
-    EmbeddedModel("tiny-llama-s-chat", "llama", **_SMALL, mixture=_CHAT, steps=4000, seed=12,
-                  start_from="tiny-llama-s", **_TUNING),
-    EmbeddedModel("tiny-llama-l", "llama", **_LARGE, mixture=_BASE, steps=12000, seed=21, **_SCHEDULE),
-    EmbeddedModel("tiny-llama-l-chat", "llama", **_LARGE, mixture=_CHAT, steps=4000, seed=22,
-                  start_from="tiny-llama-l", **_TUNING),
-    EmbeddedModel("tiny-mistral", "mistral", **_MISTRAL, mixture=_BASE, steps=12000, seed=31, **_SCHEDULE),
-    EmbeddedModel("tiny-mistral-instruct", "mistral", **_MISTRAL, mixture=_CHAT, steps=4000, seed=32,
-                  start_from="tiny-mistral", **_TUNING),
+    EmbeddedModel("tiny-llama-s", "llama", **_SMALL, **_SCHEDULE, mixture=_BASE, seed=11),
+    EmbeddedModel("tiny-llama-s-chat", "llama", **_SMALL, **_TUNING, mixture=_CHAT, seed=12,
+                  start_from="tiny-llama-s"),
+    EmbeddedModel("tiny-llama-l", "llama", **_LARGE, **_SCHEDULE, mixture=_BASE, seed=21),
+    EmbeddedModel("tiny-llama-l-chat", "llama", **_LARGE, **_TUNING, mixture=_CHAT, seed=22,
+                  start_from="tiny-llama-l"),
+    EmbeddedModel("tiny-mistral", "mistral", **_MISTRAL, **_SCHEDULE, mixture=_BASE, seed=31),
+    EmbeddedModel("tiny-mistral-instruct", "mistral", **_MISTRAL, **_TUNING, mixture=_CHAT,
+                  seed=32, start_from="tiny-mistral"),
 )  # fmt: skip

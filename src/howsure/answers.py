@@ -58,7 +58,9 @@ def answer(
         subject: few_shot_prefix(subject, (examples or {}).get(subject, ()), options=letters)
         for subject in {q.subject for q in questions}
     }
-    passages = [Passage(prefixes[q.subject], question_prompt(q, options=letters)) for q in questions]
+    passages = [
+        Passage(prefixes[q.subject], question_prompt(q, options=letters)) for q in questions
+    ]
     if format == "open":
         return _open(lm, questions, passages, max_tokens, on_progress)
     if choose_by == "letter":
@@ -75,7 +77,9 @@ def grade(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Grad
     graded = []
     for a in answers:
         if a.question_id not in by_id:
-            raise QuestionError(f"answer to {a.question_id!r}: there is no such question to grade by")
+            raise QuestionError(
+                f"answer to {a.question_id!r}: there is no such question to grade by"
+            )
         q = by_id[a.question_id]
         if a.format == "choice":
             graded.append(GradedAnswer(a, a.choice == q.answer_index, "exact"))

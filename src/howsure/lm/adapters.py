@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Adapters:
     def add(self, settings: LoraSettings, *, seed: int) -> str:
         """A new adapter that as yet changes nothing (its B matrices are 0); returns its name."""
         import torch
-        from peft import LoraConfig, TaskType, get_peft_model
+        from peft import LoraConfig, TaskType
 
         config = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
@@ -49,10 +50,7 @@ class Adapters:
         try:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                if self._peft is None:
-                    self._peft = get_peft_model(self._model, config, adapter_name=name)
-                else:
-                    self._peft.add_adapter(name, config)
+                self._wrap(name, config)
         except ValueError as error:
             raise ModelError(
                 f"no LoRA adapter fits this model: {str(error).splitlines()[0]}; "
@@ -60,6 +58,19 @@ class Adapters:
             ) from error
         self._set(self._active)
         return name
+
+    def _wrap(self, name: str, config: Any) -> None:
+        from peft import get_peft_model
+
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 for a property by its deprecated name.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            if self._peft is None:
+                self._peft = get_peft_model(self._model, config, adapter_name=name)
+            else:
+                self._peft.add_adapter(name, config)
+        # New layers come in training mode, dropout on, whatever the model's mode is.
+        self._model.eval()
 
     def _new_name(self) -> str:
         self._count += 1
@@ -105,9 +116,8 @@ class Adapters:
 
     def save(self, name: str, directory: Path) -> None:
         """Write the adapter as PEFT does: adapter_config.json, adapter_model.safetensors."""
-        from safetensors.torch import save_file
-
         from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)
         state = get_peft_model_state_dict(self._peft, adapter_name=name)
@@ -122,7 +132,7 @@ class Adapters:
 
     def load(self, directory: Path) -> str:
         """Add a saved adapter; returns its name. Raises BundleError when it doesn't fit."""
-        from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+        from peft import LoraConfig, set_peft_model_state_dict
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -135,10 +145,7 @@ class Adapters:
             tensors = load_file(str(directory / "adapter_model.safetensors"))
         except (ValueError, TypeError, SafetensorError) as error:
             raise BundleError(f"adapter {str(directory)!r} can't be read: {error}") from error
-        if self._peft is None:
-            self._peft = get_peft_model(self._model, config, adapter_name=name)
-        else:
-            self._peft.add_adapter(name, config)
+        self._wrap(name, config)
         result = set_peft_model_state_dict(self._peft, tensors, adapter_name=name)
         lost = [k for k in result.missing_keys if f".{name}." in k]
         self._set(self._active)

@@ -105,7 +105,7 @@ def _from_hub(name: str) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 over what decides the model's output: weights, config, tokenizer. Names don't count."""
+    """SHA-256 over what decides the output: weights, config, tokenizer; no names, no paths."""
     digest = hashlib.sha256()
     names = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
     files = [path / n for n in names if (path / n).is_file()] + weight_files(path)
@@ -153,10 +153,13 @@ def load_checkpoint(path: Path, name: str, device: str, dtype: Any) -> tuple[Any
 
     Refuses a checkpoint whose files leave weights at random values.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
+    talk = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -166,9 +169,11 @@ def load_checkpoint(path: Path, name: str, device: str, dtype: Any) -> tuple[Any
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model {name!r} can't be loaded: {reason[:300]}") from error
+    finally:
+        hf_logging.set_verbosity(talk)
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(

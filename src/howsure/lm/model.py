@@ -43,7 +43,9 @@ class LanguageModel:
         self._body = model.base_model
         self._head = model.get_output_embeddings()
         if self._head is None:
-            raise ModelError(f"model {name!r} has no output head; a causal language model is needed")
+            raise ModelError(
+                f"model {name!r} has no output head; a causal language model is needed"
+            )
         config = model.config.get_text_config()
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self._scale = float(getattr(config, "logit_scale", None) or 1.0)
@@ -90,9 +92,7 @@ class LanguageModel:
 
         places = [w.place for w in wants if not isinstance(w, AnswerTokens)]
         spans = any(isinstance(w, AnswerTokens) for w in wants)
-        work = plan(
-            self.tokens, passages, places, answer_tokens=spans, limit=self.context
-        )
+        work = plan(self.tokens, passages, places, answer_tokens=spans, limit=self.context)
         layers = sorted({w.layer for w in wants if isinstance(w, Hidden)} | {-1})
         out = [np.zeros((len(passages), self._width(w)), dtype=np.float32) for w in wants]
         owners: dict[int, list[int]] = {}
@@ -118,9 +118,7 @@ class LanguageModel:
         """
         work = plan(self.tokens, passages, places, answer_tokens=False, limit=self.context)
         hidden = self._states(work.sequences, [-1])[-1]
-        return [
-            hidden[[r[p][0] for r in work.rows], [r[p][1] for r in work.rows]] for p in places
-        ]
+        return [hidden[[r[p][0] for r in work.rows], [r[p][1] for r in work.rows]] for p in places]
 
     def answer_rows(
         self, passages: Sequence[Passage], place: Place
@@ -184,7 +182,9 @@ class LanguageModel:
         out: list[Generation | None] = [None] * len(passages)
         done = 0
         with torch.inference_mode(), self.adapters.using(None):
-            for batch in batches_by_length([len(s) + max_tokens for s in sequences], self._budget * 2):
+            for batch in batches_by_length(
+                [len(s) + max_tokens for s in sequences], self._budget * 2
+            ):
                 for i, made in zip(
                     batch, self._continue([sequences[i] for i in batch], max_tokens), strict=True
                 ):
@@ -241,7 +241,9 @@ class LanguageModel:
             return self.hidden_size
         return len(want.options) if isinstance(want, Options) else 2
 
-    def _states(self, sequences: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, Tensor]:
+    def _states(
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> dict[int, Tensor]:
         """Hidden states of right-padded sequences, (rows, longest, hidden size) per layer."""
         import torch
 
@@ -327,7 +329,9 @@ class LanguageModel:
             ours = self.logits(hidden)
         scale = expected.abs().max().clamp(min=1.0)
         if not torch.isfinite(expected).all():
-            raise ModelError(f"model {self.name!r} gives logits that are not finite; its weights are unusable")
+            raise ModelError(
+                f"model {self.name!r} gives logits that are not finite; its weights are unusable"
+            )
         if ours.shape != expected.shape or (ours - expected).abs().max() > 2e-2 * scale:
             raise ModelError(
                 f"model {self.name!r} ({type(self._model).__name__}) makes its logits in a way "

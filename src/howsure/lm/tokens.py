@@ -1,4 +1,4 @@
-"""Everything about tokenizers, in one place: BOS, padding, options, where a text begins to differ."""
+"""Everything about tokenizers, in one place: BOS, padding, options, common beginnings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Tokens:
             self._lead = full[: len(full) - len(bare)]
         else:
             self._lead = full[: full.index(bare[0])]
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        pad = (
+            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        )
         self.pad_id: int = pad if pad is not None else 0
         self._stop_ids: tuple[int, ...] | None = None
         self._option_ids: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
@@ -33,11 +35,9 @@ class Tokens:
         """Token ids of each whole text, with what the tokenizer puts in front (BOS) and no end."""
         if not texts:
             return []
-        # Texts here are user data: "</s>" inside a question must stay ordinary text, but the
-        # special tokens of a chat template are part of the prompt; templates are trusted, and
-        # their markers only reach this point through `prompts`.
-        ids = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [self._lead + row for row in ids]
+        # Questions are untrusted: a "</s>" written in one must stay four ordinary characters.
+        ids = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [self._lead + row for row in ids["input_ids"]]
 
     def decode(self, ids: Sequence[int]) -> str:
         text = self._tokenizer.decode(

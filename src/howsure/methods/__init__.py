@@ -1,7 +1,7 @@
 """The methods: one file each, one union of frozen specs, one `fit`.
 
-    estimator = fit(Probe(), lm, train, valid, seed=0)
-    estimator.p_correct(answers)          # (n,), probabilities
+estimator = fit(Probe(), lm, train, valid, seed=0)
+estimator.p_correct(answers)          # (n,), probabilities
 """
 
 from __future__ import annotations
@@ -118,8 +118,16 @@ def fit(
 
 
 def save(estimator: Estimator, lm: LanguageModel, directory: Path) -> None:
-    """Write an estimator's bundle: estimator.json, tensors as safetensors, adapters as PEFT does."""
-    from howsure.methods import bundle, likelihood, lora, lora_prompt, probe, subject_prior, zero_shot
+    """Write a bundle: estimator.json, tensors as safetensors, adapters as PEFT does."""
+    from howsure.methods import (
+        bundle,
+        likelihood,
+        lora,
+        lora_prompt,
+        probe,
+        subject_prior,
+        zero_shot,
+    )
 
     state: dict[str, Any] = {}
     tensors = None
@@ -150,7 +158,15 @@ def save(estimator: Estimator, lm: LanguageModel, directory: Path) -> None:
 
 def load(directory: Path, lm: LanguageModel) -> Estimator:
     """The estimator that `save` wrote. Raises BundleError: missing, broken, of another model."""
-    from howsure.methods import bundle, likelihood, lora, lora_prompt, probe, subject_prior, zero_shot
+    from howsure.methods import (
+        bundle,
+        likelihood,
+        lora,
+        lora_prompt,
+        probe,
+        subject_prior,
+        zero_shot,
+    )
 
     about = bundle.read(directory, lm)
     try:
@@ -162,7 +178,9 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
                 return likelihood.LikelihoodEstimator(spec)
             case subject_prior.SubjectPrior():
                 by_subject = {str(k): float(v) for k, v in state["by_subject"].items()}
-                return subject_prior.SubjectPriorEstimator(spec, float(state["overall"]), by_subject)
+                return subject_prior.SubjectPriorEstimator(
+                    spec, float(state["overall"]), by_subject
+                )
             case probe.Probe():
                 head = bundle.head(directory, lm, spec.widths)
                 return probe.ProbeEstimator(lm, spec, head, bundle.fitted(state))
@@ -179,7 +197,7 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
 
 
 def release(estimator: Estimator) -> None:
-    """Free the adapter that an estimator holds on its model; the estimator is of no use afterwards."""
+    """Free the adapter that an estimator holds on its model; it can't predict afterwards."""
     from howsure.methods import lora, lora_prompt
 
     if isinstance(estimator, lora.LoraEstimator | lora_prompt.LoraPromptEstimator):

@@ -1,4 +1,4 @@
-"""Saved estimators: one folder each, safetensors and JSON, tied to the model they were fitted on."""
+"""Saved estimators: a folder each, safetensors and JSON, tied to the model they were fitted on."""
 
 from __future__ import annotations
 

@@ -91,4 +91,3 @@ def fit(
             on_progress=on_progress,
         )
     return LoraEstimator(lm, spec, adapter, head.cpu().eval().requires_grad_(False), fitted)
-

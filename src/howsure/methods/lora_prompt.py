@@ -52,7 +52,7 @@ class LoraPromptEstimator:
 
 
 def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Divergence of each row's two distributions, (n,), in [0, ln 2], from (n, v) log-probabilities."""
+    """Divergence of each row's two distributions, from (n, v) log-probabilities: (n,), <= ln 2."""
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     left = (log_p.exp() * (log_p - log_m)).sum(-1)
     right = (log_q.exp() * (log_q - log_m)).sum(-1)
@@ -97,7 +97,9 @@ def fit(
 
     def valid_loss() -> float:
         with lm.evaluation():
-            (logp,) = lm.read(check_passages, [Options(Place.QUERY, QUERY_OPTIONS)], adapter=adapter)
+            (logp,) = lm.read(
+                check_passages, [Options(Place.QUERY, QUERY_OPTIONS)], adapter=adapter
+            )
         return float(cross_entropy(torch.from_numpy(logp), check_y))
 
     with lm.training(adapter):

@@ -81,7 +81,7 @@ def train_loop(
     seed: int,
     on_progress: Progress | None = None,
 ) -> Fitted:
-    """Minimise `loss_of(batch indices)`; leave `parameters` at the state with the lowest valid loss.
+    """Minimise `loss_of(batch indices)`; leave `parameters` where `valid_loss` was lowest.
 
     Raises FitError when the loss stops being finite.
     """
@@ -131,9 +131,7 @@ def two_class_probability(logits: Tensor) -> NDArray[np.float64]:
     return p
 
 
-def subset(
-    answers: Sequence[GradedAnswer], most: int | None, seed: int
-) -> Sequence[GradedAnswer]:
+def subset(answers: Sequence[GradedAnswer], most: int | None, seed: int) -> Sequence[GradedAnswer]:
     """At most `most` of the answers, drawn with the seed; all of them when None."""
     if most is None or len(answers) <= most:
         return answers
