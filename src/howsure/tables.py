@@ -263,20 +263,21 @@ def read_predictions(path: Path) -> list[Predictions]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    damaged = f"{path} is damaged or no Parquet file"
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
+            stated, table = file.metadata.num_rows, file.read()
+            columns = tuple(table.column_names)
     except FileNotFoundError:
         raise PredictionsError(f"there is no {path}; check the path") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
+        raise PredictionsError(f"{damaged} ({reason}); write it again") from None
+    if table.num_rows != stated:  # the counts are in the footer, which has no checksum
+        raise PredictionsError(f"{damaged} ({table.num_rows} of {stated} rows); write it again")
+    if columns != PREDICTION_COLUMNS:
         raise PredictionsError(
-            f"{path} is damaged or no Parquet file ({reason}); write it again"
-        ) from None
-    if tuple(table.column_names) != PREDICTION_COLUMNS:
-        raise PredictionsError(
-            f"{path} has the columns {','.join(table.column_names)}; "
-            f"predictions have {','.join(PREDICTION_COLUMNS)}"
+            f"{path} has the columns {columns}; predictions have {PREDICTION_COLUMNS}"
         )
     try:
         table = table.cast(_arrow_schema())
