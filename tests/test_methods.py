@@ -19,7 +19,12 @@ from howsure.errors import BundleError, FitError, PredictionsError, UnknownName
 from howsure.lm import Hidden, Passage, Place
 from howsure.lm.model import LanguageModel
 from howsure.methods.lora_prompt import jensen_shannon
-from howsure.methods.training import Schedule, train_loop, two_class_probability
+from howsure.methods.training import (
+    Schedule,
+    minibatches,
+    train_loop,
+    two_class_probability,
+)
 from howsure.types import Answer, Estimator, GradedAnswer
 
 QUICK = {"schedule": {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "evaluations": 2}}
@@ -294,7 +299,7 @@ def test_the_best_step_is_kept() -> None:
     fitted = train_loop(
         [w],
         Schedule(steps=40, batch_size=1, learning_rate=0.1, evaluations=4, patience=2),
-        examples=3,
+        lengths=[1, 1, 1],
         loss_of=lambda batch: (w - 5.0).square().sum(),
         valid_loss=valid_loss,
         seed=0,
@@ -302,3 +307,13 @@ def test_the_best_step_is_kept() -> None:
     assert fitted.best_step == 10
     assert len(fitted.curve) == 3, "two evaluations without a better one end the training"
     assert float(w.detach()) == seen[0]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_epoch_visits_every_example_once(grouped: bool) -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 203)
+    batches = minibatches(203, 8, np.random.default_rng(1), lengths if grouped else None)
+    epoch = [next(batches) for _ in range(26)]
+    assert sorted(np.concatenate(epoch)) == list(range(203))
+    padded = sum(len(b) * lengths[b].max() for b in epoch)
+    assert (padded < 1.2 * lengths.sum()) == grouped

@@ -84,7 +84,7 @@ def fit(
         fitted = training.train_loop(
             [*lm.adapters.weights(adapter), *head.parameters()],
             spec.schedule,
-            examples=len(train),
+            lengths=[len(g.answer.prompt) for g in train],
             loss_of=loss_of,
             valid_loss=valid_loss,
             seed=seed,

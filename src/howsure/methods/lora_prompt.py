@@ -106,7 +106,7 @@ def fit(
         fitted = training.train_loop(
             lm.adapters.weights(adapter),
             spec.schedule,
-            examples=len(train),
+            lengths=[len(g.answer.prompt) for g in train],
             loss_of=loss_of,
             valid_loss=valid_loss,
             seed=seed,

@@ -81,7 +81,7 @@ def fit(
     fitted = training.train_loop(
         list(head.parameters()),
         spec.schedule,
-        examples=len(train),
+        lengths=[1] * len(train),
         loss_of=lambda batch: cross_entropy(head(x[batch]), y[batch]),
         valid_loss=valid_loss,
         seed=seed,

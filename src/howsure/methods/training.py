@@ -29,6 +29,9 @@ class Schedule:
     patience: int | None = None
     """Stop after so many evaluations in a row without a better one; None: never."""
     max_gradient_norm: float = 1.0
+    group_by_length: bool = False
+    """Fill each batch with examples of like length, which saves padding; the published setting
+    draws them at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +66,37 @@ def labels(answers: Sequence[GradedAnswer]) -> NDArray[np.int64]:
     return np.array([int(g.is_correct) for g in answers], dtype=np.int64)
 
 
-def minibatches(n: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Endless index batches; each epoch visits every example once, in a new order."""
+_POOL = 16
+"""Batches whose examples are sorted by length together."""
+
+
+def minibatches(
+    n: int, size: int, rng: np.random.Generator, lengths: Sequence[int] | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Endless index batches; each epoch visits every example once, in a new order.
+
+    With `lengths`, examples of like length share a batch; the batches still come in random order.
+    """
     while True:
         order = rng.permutation(n)
-        for start in range(0, n, size):
-            yield order[start : start + size]
+        if lengths is None:
+            for start in range(0, n, size):
+                yield order[start : start + size]
+            continue
+        key = np.asarray(lengths)
+        for start in range(0, n, size * _POOL):
+            pool = order[start : start + size * _POOL]
+            pool = pool[np.argsort(key[pool], kind="stable")]
+            batches = [pool[i : i + size] for i in range(0, len(pool), size)]
+            for i in rng.permutation(len(batches)):
+                yield batches[i]
 
 
 def train_loop(
     parameters: Sequence[Tensor],
     schedule: Schedule,
     *,
-    examples: int,
+    lengths: Sequence[int],
     loss_of: Callable[[NDArray[np.int64]], Tensor],
     valid_loss: Callable[[], float],
     seed: int,
@@ -83,10 +104,14 @@ def train_loop(
 ) -> Fitted:
     """Minimise `loss_of(batch indices)`; leave `parameters` where `valid_loss` was lowest.
 
+    `lengths` has one number per training example, used when the schedule groups by length.
+
     Raises FitError when the loss stops being finite.
     """
     rng = np.random.default_rng(seed)
-    batches = minibatches(examples, schedule.batch_size, rng)
+    batches = minibatches(
+        len(lengths), schedule.batch_size, rng, lengths if schedule.group_by_length else None
+    )
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=0.0)
     every = max(1, schedule.steps // schedule.evaluations)
     best, best_step, curve = math.inf, 0, []
