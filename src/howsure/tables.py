@@ -9,9 +9,10 @@ import csv
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -94,7 +95,7 @@ def write_scores(scores: pl.DataFrame, path: Path) -> None:
     if tuple(scores.columns) != SCORE_COLUMNS:
         raise UsageError(f"a scores table has the columns {SCORE_COLUMNS}, not {scores.columns}")
     table = scores.with_columns(pl.col("note").replace("", None))
-    _replace(path, lambda temporary: table.write_csv(temporary))
+    _replace(path, lambda file: table.write_csv(file))
 
 
 def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -249,9 +250,7 @@ def write_predictions(predictions: Sequence[Predictions], path: Path) -> None:
     table = pa.table(columns, schema=_arrow_schema())
     _replace(
         path,
-        lambda temporary: pq.write_table(
-            table, temporary, compression="zstd", write_page_checksum=True
-        ),
+        lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True),
     )
 
 
@@ -326,16 +325,19 @@ def _arrow_schema() -> pa.Schema:
     return pa.schema([(name, kinds.get(name, pa.string())) for name in PREDICTION_COLUMNS])
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes beside `path`, then renames: a reader sees the old file or the new one, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise UsageError(f"can't write {path}: {reason}; give a folder that is writable") from None
+        raise UsageError(
+            f"can't write {path}: {error.strerror or error}; give a folder that is writable"
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone when all went well
+            temporary.unlink()
