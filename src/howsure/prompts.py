@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from howsure.types import LETTERS, Format, Question
+from howsure.types import LETTERS, Question
 
-CORRECTNESS_QUERY = (
-    "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:"
-)
+CORRECTNESS_QUERY = "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:"
 """What follows question + answer; the model then says " i" (no) or " ii" (yes)."""
 
 QUERY_OPTIONS = ("i", "ii")
@@ -43,14 +41,16 @@ def few_shot_prefix(subject: str, examples: Sequence[Question], *, options: bool
     """The solved examples before the question; "" when there are none.
 
     `subject` is the machine name ("us_foreign_policy"); the text names it as
-    "Us foreign policy", as the published prompts do.
+    "Us foreign policy", as the published prompts do. White space at the end of an example's answer
+    is dropped, as there. The examples come in the order given, the same for all questions of the
+    subject; the published prompts shuffle the five anew for each question.
     """
     if not examples:
         return ""
     label = subject.replace("_", " ").capitalize()
     kind = "multiple-choice questions" if options else "questions"
     shots = [
-        f"{question_prompt(q, options=options)} {answer_text(q, options=options)}\n"
+        f"{question_prompt(q, options=options)} {answer_text(q, options=options)}".strip() + "\n"
         for q in examples
     ]
     head = f"The following are {kind} (with answers) about {label}.\n"

@@ -96,7 +96,7 @@ _LEADS = ("", "Quiz: ", "Tell me: ", "Quick question: ", "Please answer: ", "Nex
 
 
 def _row(rng: Random, n: int, decay: float) -> int:
-    """Index of a row: uniform at decay 0, else row n is drawn exp(-decay) times as often as row 0."""
+    """Index of a row: uniform at decay 0, else the last is drawn exp(-decay) as often as row 0."""
     share = rng.random()
     if decay > 0:
         share = -math.log(1 - share * (1 - math.exp(-decay))) / decay

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ def pick_wrong(rng: Random, answer: str, draw: Callable[[], str]) -> tuple[str, 
 
 
 def number(rng: Random, text: str, answer: int, floor: int = 0) -> Item:
-    """An item with a numeric answer; the wrong ones are slips: off by one, by ten, swapped digits."""
+    """A numeric item; its wrong answers are slips: off by one, by ten, digits swapped."""
 
     def slip() -> str:
         kind = rng.randrange(4)
@@ -54,6 +55,7 @@ def number(rng: Random, text: str, answer: int, floor: int = 0) -> Item:
 
 
 def one_of(rng: Random, text: str, answer: str, pool: Sequence[str]) -> Item:
+    """An item whose wrong answers come from the pool, which must hold three others."""
     return Item(text, answer, pick_wrong(rng, answer, lambda: rng.choice(pool)))
 
 
@@ -96,9 +98,7 @@ def rounding(rng: Random) -> Item:
     def slip() -> str:
         return str(max(0, answer + to * rng.choice((-2, -1, 1, 2, 3))))
 
-    return Item(
-        f"Round {n} to the nearest {to}.", str(answer), pick_wrong(rng, str(answer), slip)
-    )
+    return Item(f"Round {n} to the nearest {to}.", str(answer), pick_wrong(rng, str(answer), slip))
 
 
 # numbers ---------------------------------------------------------------------------------------
@@ -154,6 +154,7 @@ _ROMAN = (
 
 
 def roman(n: int) -> str:
+    """1 to 3999 in Roman numerals."""
     out = ""
     for value, sign in _ROMAN:
         while n >= value:
@@ -163,10 +164,11 @@ def roman(n: int) -> str:
 
 def to_roman(rng: Random) -> Item:
     n = rng.randint(1, 99) if rng.random() < 0.3 else rng.randint(100, 3999)
-    draw = lambda: roman(max(1, n + rng.choice((-100, -10, -5, -2, -1, 1, 2, 5, 10, 100))))  # noqa: E731
-    return Item(
-        f"Write {n} in Roman numerals.", roman(n), pick_wrong(rng, roman(n), draw)
-    )
+
+    def slip() -> str:
+        return roman(max(1, n + rng.choice((-100, -10, -5, -2, -1, 1, 2, 5, 10, 100))))
+
+    return Item(f"Write {n} in Roman numerals.", roman(n), pick_wrong(rng, roman(n), slip))
 
 
 def from_roman(rng: Random) -> Item:
@@ -174,14 +176,15 @@ def from_roman(rng: Random) -> Item:
     return number(rng, f"Which number is {roman(n)}?", n, floor=1)
 
 
-_ONES = (
+_ONES = (  # noqa: SIM905
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen"
 ).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 
 
 def number_words(n: int) -> str:
+    """0 to 999,999 in words, without "and" or hyphens."""
     if n < 20:
         return _ONES[n]
     if n < 100:
@@ -246,7 +249,7 @@ def letter_sorting(rng: Random) -> Item:
 
 # time and measures -----------------------------------------------------------------------------
 
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()  # noqa: SIM905
 
 
 def weekdays(rng: Random) -> Item:
@@ -259,11 +262,18 @@ def weekdays(rng: Random) -> Item:
 def clock(rng: Random) -> Item:
     minutes, shift = rng.randrange(24 * 60), rng.choice((5, 10, 15, 20, 30, 45, 60, 90, 120))
     way, sign = rng.choice((("after", 1), ("before", -1)))
-    show = lambda m: f"{m % 1440 // 60}:{m % 60:02d}"  # noqa: E731
-    answer = show(minutes + sign * shift)
-    draw = lambda: show(minutes + sign * shift + rng.choice((-60, -30, -10, -5, 5, 10, 30, 60)))  # noqa: E731
-    text = f"What time is {shift} minutes {way} {show(minutes)}?"
-    return Item(text, answer, pick_wrong(rng, answer, draw))
+    then = minutes + sign * shift
+    answer = _show_time(then)
+
+    def slip() -> str:
+        return _show_time(then + rng.choice((-60, -30, -10, -5, 5, 10, 30, 60)))
+
+    text = f"What time is {shift} minutes {way} {_show_time(minutes)}?"
+    return Item(text, answer, pick_wrong(rng, answer, slip))
+
+
+def _show_time(minutes: int) -> str:
+    return f"{minutes % 1440 // 60}:{minutes % 60:02d}"
 
 
 _UNITS = (
@@ -317,7 +327,7 @@ def sets(rng: Random) -> Item:
     return Item(text, answer, pick_wrong(rng, answer, slip))
 
 
-_NAMES = "Ann Ben Carl Dora Eve Finn Gus Hana Ivy Jack".split()
+_NAMES = "Ann Ben Carl Dora Eve Finn Gus Hana Ivy Jack".split()  # noqa: SIM905
 _ORDERS = (("taller", "tallest", "shortest"), ("older", "oldest", "youngest"),
            ("faster", "fastest", "slowest"), ("richer", "richest", "poorest"))  # fmt: skip
 
@@ -325,7 +335,7 @@ _ORDERS = (("taller", "tallest", "shortest"), ("older", "oldest", "youngest"),
 def ordering(rng: Random) -> Item:
     names = rng.sample(_NAMES, rng.randint(3, 5))
     more, most, least = rng.choice(_ORDERS)
-    facts = [f"{a} is {more} than {b}." for a, b in zip(names, names[1:], strict=False)]
+    facts = [f"{a} is {more} than {b}." for a, b in pairwise(names)]
     rng.shuffle(facts)
     word, answer = rng.choice(((most, names[0]), (least, names[-1])))
     pool = names if len(names) > 3 else _NAMES
