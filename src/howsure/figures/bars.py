@@ -67,10 +67,8 @@ def bars(scores: pl.DataFrame, *, format: str | None = None, title: str | None =
 
 
 def _ece(selection: Selection) -> Means:
-    decision = selection.ece_kind == "ece_decision"
-    name = "ECE of the decision" if decision else "ECE"
     ends = [selection.ece_extra(f"ece_{end}", [MACRO])[0] for end in ("low", "high", "floor")]
-    return Means(f"{name}\nlower is better", 0.0, selection.ece([MACRO])[0], *ends)
+    return Means(f"{selection.ece_name}\nlower is better", 0.0, selection.ece([MACRO])[0], *ends)
 
 
 def _auroc(selection: Selection) -> Means:

@@ -36,7 +36,7 @@ NUMBER = 5.8
 SIDE_BY_SIDE = 14.6
 """Two panels wider than this together (inches) are put one above the other."""
 TOP = 0.62
-FOOT = 0.62
+FOOT = 0.74
 """Height of the colour bar below a panel, with its label."""
 BETWEEN = 0.3
 """Between two panels that lie one above the other."""
@@ -94,10 +94,9 @@ def heatmap(
 
 
 def _ece_panel(layout: Layout) -> Panel:
-    decision = layout.selection.ece_kind == "ece_decision"
     return Panel(
         name="ece",
-        title="ECE of the decision" if decision else "ECE",
+        title=layout.selection.ece_name,
         good_end="lower is better",
         values=layout.selection.ece(layout.rows),
         dots=layout.selection.at_floor(layout.rows),
@@ -157,7 +156,7 @@ def _draw_panel(figure: Figure, layout: Layout, panel: Panel, left: float, top: 
     bar.set_label(f"{panel.name}-scale")
     figure.colorbar(panel.scale, cax=bar, orientation="horizontal", extend=_extend(panel))
     bar.tick_params(labelsize=TEXT - 0.5, length=2, pad=1.5)
-    bar.set_xlabel(f"{panel.title}: {panel.good_end} (dark blue = good)", size=TEXT, labelpad=2)
+    bar.set_xlabel(f"{panel.title}: {panel.good_end}\n(dark blue = good)", size=TEXT, labelpad=2)
 
 
 def _extend(panel: Panel) -> str:

@@ -24,6 +24,8 @@ CELL_HEIGHT = 0.185
 CELL_WIDTH = 0.245
 MODEL_WIDTH = 0.95
 """The least width of a model's columns, so that its name has room."""
+PANEL_WIDTH = 2.6
+"""The least width of a panel, so that its title and the label of its colours have room."""
 MODEL_GAP = 0.085
 BASELINE_GAP = 0.035
 HEADING = 0.235
@@ -50,7 +52,7 @@ class Layout:
     @cached_property
     def cell_width(self) -> float:
         most = max(len(js) for _, js in self.selection.models())
-        return max(CELL_WIDTH, MODEL_WIDTH / most)
+        return max(CELL_WIDTH, MODEL_WIDTH / most, PANEL_WIDTH / len(self.selection.columns))
 
     @cached_property
     def lefts(self) -> NDArray[np.float64]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -58,7 +59,19 @@ SETTINGS: dict[Any, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Within it, artists take the settings above whatever the user's matplotlibrc says."""
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **SETTINGS}):
+    # The backend is no setting of a picture, and rc_context does not put it back.
+    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    with matplotlib.rc_context(cast(dict[Any, Any], defaults) | SETTINGS), any_letters():
+        yield
+
+
+@contextmanager
+def any_letters() -> Iterator[None]:
+    """Within it, a letter that the font lacks (in a model's name, say) shows as a box, silently."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from font", category=UserWarning
+        )
         yield
 
 

@@ -22,6 +22,8 @@ from howsure.types import Predictions
 
 PRIOR_NOTE = "Subject prior says the same of every answer in a subject: AUROC 0.5 by construction."
 
+ECE_NAMES = {"ece": "ECE", "ece_decision": "ECE of the decision"}
+
 OTHER = "Other"
 """Heading of the subjects that the categories leave out."""
 
@@ -62,6 +64,11 @@ class Selection:
             found = dict(pairs)
             out[:, j] = [_or_nan(found.get(s)) for s in subjects]
         return out
+
+    @property
+    def ece_name(self) -> str:
+        """What the picture calls its ECE."""
+        return ECE_NAMES[self.ece_kind]
 
     def ece(self, subjects: Sequence[str]) -> NDArray[np.float64]:
         """The ECE of this selection's kind, shape (len(subjects), len(columns))."""
