@@ -141,7 +141,9 @@ def from_json(data: Mapping[str, Any]) -> Calibrator:
     kind = data.get("kind")
     if kind not in _KINDS:
         raise BundleError(f"unknown kind of calibrator {kind!r}; known: {', '.join(_KINDS)}")
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"
+    }
     try:
         calibrator = _KINDS[kind](**settings)
         q = calibrator(np.array([0.0, 0.5, 1.0]))
