@@ -1,0 +1,153 @@
+"""Run directories and score tables on disk → one table, its predictions, and a report of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from howsure.errors import PredictionsError, UsageError
+from howsure.report.write import write_report
+from howsure.scores import GROUP_COLUMNS, MACRO, POOLED, read_predictions, read_scores
+from howsure.types import Predictions
+
+SCORES, PREDICTIONS, CARD = "scores.csv", "predictions.parquet", "run.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one path holds."""
+
+    path: Path
+    scores: pl.DataFrame
+    predictions: tuple[Predictions, ...] = ()
+    run_card: Mapping[str, Any] | None = None
+
+
+def report_paths(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    reference: Path | None = None,
+    categories: Mapping[str, str] | None = None,
+) -> Path:
+    """Draws run directories and score tables into `output`; returns the path of `report.html`.
+
+    A path is a run directory (with `scores.csv`, perhaps `predictions.parquet` and `run.json`), a
+    `scores.csv`, or the published table. Several are put into one table; where the same model,
+    method, calibration and format come from two of them, the models are marked with their source.
+    `reference` is another such path, to compare with. `categories` (subject → heading) default to
+    those of the known question sets.
+
+    Raises PredictionsError for a path that holds no such thing, UsageError when there is no path,
+    or when `output` is a run directory that would lose its own table.
+    """
+    if not paths:
+        raise UsageError("nothing to report; give a run directory or a scores table")
+    _refuse_overwriting(paths, output)
+    sources = [read_source(path) for path in paths]
+    scores, predictions = combine(sources)
+    beside = (reference.name, read_source(reference).scores) if reference else None
+    names = [source.path.resolve().name for source in sources]
+    return write_report(
+        output,
+        scores,
+        predictions,
+        title=f"How sure is it? · {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
+        run_card=_card(sources),
+        categories=known_categories(scores) if categories is None else categories,
+        reference=beside,
+    )
+
+
+def read_source(path: Path) -> Source:
+    """What `path` holds. Raises PredictionsError with one line when it is nothing to report."""
+    if not path.exists():
+        raise PredictionsError(
+            f"there is no {path}; give a run directory (made by `howsure run`) or a scores table"
+        )
+    if not path.is_dir():
+        if path.suffix in (".parquet", ".json", ".jsonl", ".gz"):
+            raise PredictionsError(
+                f"{path} is no scores table (a CSV file); predictions are scored by `howsure score`"
+            )
+        return Source(path, read_scores(path))
+    if not (path / SCORES).is_file():
+        raise PredictionsError(
+            f"{path} has no {SCORES}, so it is no (finished) run directory; "
+            "give one made by `howsure run`, or a scores table"
+        )
+    held = path / PREDICTIONS
+    return Source(
+        path,
+        read_scores(path / SCORES),
+        tuple(read_predictions(held)) if held.exists() else (),
+        _read_card(path / CARD) if (path / CARD).exists() else None,
+    )
+
+
+def combine(sources: Sequence[Source]) -> tuple[pl.DataFrame, list[Predictions]]:
+    """All scores in one table, and all predictions; models of the same group get their source."""
+    groups = [set(s.scores.select(GROUP_COLUMNS).iter_rows()) for s in sources]
+    times = Counter(group for found in groups for group in found)
+    tables, predictions = [], []
+    for source, found, label in zip(sources, groups, _labels(sources), strict=True):
+        clashing = {group[0] for group in found if times[group] > 1}
+        names = {model: f"{model} ({label})" for model in clashing}
+        tables.append(source.scores.with_columns(pl.col("model").replace(names)))
+        predictions += [replace(p, model=names.get(p.model, p.model)) for p in source.predictions]
+    return pl.concat(tables), predictions
+
+
+def known_categories(scores: pl.DataFrame) -> Mapping[str, str]:
+    """Subject → heading of the known question set that holds at least half of the subjects."""
+    from howsure.questions import mmlu, quiz
+
+    subjects = set(scores["subject"].to_list()) - {MACRO, POOLED}
+    best = max((quiz.CATEGORIES, mmlu.CATEGORIES), key=lambda c: len(subjects & c.keys()))
+    return best if 2 * len(subjects & best.keys()) >= len(subjects) else {}
+
+
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """A short name for each source: its file's or folder's, as much of the path as it takes."""
+    parts = [(*s.path.resolve().parent.parts, s.path.stem) for s in sources]
+    for depth in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(p[-depth:]) for p in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{'/'.join(p[-1:])} {i}" for i, p in enumerate(parts, start=1)]
+
+
+def _card(sources: Sequence[Source]) -> Mapping[str, Any]:
+    """The run card of a single run; of several, each under its label."""
+    if len(sources) == 1:
+        return sources[0].run_card or {"source": str(sources[0].path)}
+    cards = zip(_labels(sources), sources, strict=True)
+    return {label: s.run_card or {"source": str(s.path)} for label, s in cards}
+
+
+def _read_card(path: Path) -> Mapping[str, Any]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PredictionsError(
+            f"can't read {path}: {error}; delete it to report without the run's settings"
+        ) from None
+    if not isinstance(card, dict):
+        raise PredictionsError(f"{path} holds no JSON object; delete it to report without it")
+    return card
+
+
+def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
+    """A run's own scores.csv must not be replaced by another table."""
+    only = len(paths) == 1 and paths[0].resolve() == output.resolve()
+    if (output / CARD).exists() and not only:
+        raise UsageError(
+            f"{output} is a run directory; its scores.csv would be replaced. "
+            "Give another folder with --output"
+        )
