@@ -217,7 +217,7 @@ def _from_csv_answer(answer: str, choices: tuple[str, ...], is_lettered: bool, w
     if len(readings) > 1:
         raise QuestionError(
             f"{where}: the answer {answer!r} names one choice and is the text of another; "
-            "use a JSONL file, where an index is a number and a text stands in quotes"
+            "use a JSONL file, where an index is a number, or columns A, B, ... and a letter"
         )
     return readings.pop() if readings else _by_text(answer, choices, where)
 
