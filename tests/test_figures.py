@@ -155,12 +155,17 @@ def test_heatmap_dot_lies_in_its_cell(scores: pl.DataFrame) -> None:
     where = {"model": "model-b", "method": "lora_prompt", "subject": "clock"}
     table = scores.with_columns(pl.lit(0.0).alias("ece_floor"))
     table = set_cell(table, where, "ece_floor", 1.0)
-    axes = axes_named(heatmap(table), "ece")
+    figure = heatmap(table)
+    axes = axes_named(figure, "ece")
     (dots,) = by_gid(axes, "ece-floor")
     (cells,) = by_gid(axes, "ece-cells")
     assert isinstance(dots, Collection)
     assert isinstance(cells, Collection)
     ((x, y),) = np.asarray(dots.get_offsets())
+    labels = [t.get_position()[0] for t in axes.texts if t.get_text() == "LoRA+Prompt"]
+    assert abs(x - labels[1]) < 0.2  # below the name of its method in the second model
+    (name,) = (t for t in axes_named(figure, "subjects").texts if t.get_text() == "Clock")
+    assert abs(y - name.get_position()[1]) < 0.1  # beside the name of its subject
     # Rows: macro, us_history, addition, clock; six columns; the cell is the last row's fifth.
     cx, cy = np.asarray(cells.get_offsets())[3 * 6 + 4]
     assert abs(x - cx) < 0.2

@@ -234,25 +234,26 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert "<script" not in (tmp_path / "figures" / "heatmap.svg").read_text(encoding="utf-8")
 
 
-def test_surprises_are_the_extremes(tmp_path: Path) -> None:
-    p = np.array([0.99, 0.2, 0.9, 0.01, 0.5])
-    right = np.array([False, False, True, True, True])
+def test_surprises_are_the_extremes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "EXTREMES", 2)
     one = Predictions(
-        "m", "probe", "open", "none", tuple("abcde"), ("s",) * 5, p, right,
-        answers=("bold", "meek", "sure", "shy", "half"),
-    )  # fmt: skip
-    path = write_report(tmp_path, make_scores([one]), [one], questions={"a": "Which?"})
+        model="m",
+        method="probe",
+        format="open",
+        calibration="none",
+        ids=tuple("abcdef"),
+        subjects=("s",) * 6,
+        p_correct=np.array([0.2, 0.99, 0.6, 0.9, 0.01, 0.5]),
+        is_correct=np.array([False, False, False, True, True, True]),
+        answers=("meek", "bold", "dim", "sure", "shy", "half"),
+    )
+    path = write_report(tmp_path, make_scores([one]), [one], questions={"b": "Which?"})
     cells = re.findall(
         r'<th scope="row">([\d.]+)</th><td>m</td>.*?<bdi>([^<]*)</bdi></td><td>(\w)<',
         read_page(path).html,
     )
-    assert cells == [
-        ("0.990", "bold", "a"),
-        ("0.200", "meek", "b"),
-        ("0.010", "shy", "d"),
-        ("0.500", "half", "e"),
-        ("0.900", "sure", "c"),
-    ]
+    wrong = [("0.990", "bold", "b"), ("0.600", "dim", "c")]
+    assert cells == [*wrong, ("0.010", "shy", "e"), ("0.500", "half", "f")]
     assert "Which?" in path.read_text(encoding="utf-8")
 
 
