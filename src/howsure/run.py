@@ -1,0 +1,291 @@
+"""A whole run: `run(spec)` is the story in one screen, the rest is how."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from howsure import methods, store, unit, workers
+from howsure.errors import HowsureError, ModelError, UsageError
+from howsure.lm import embedded_names, loading
+from howsure.plan import Plan, prepare
+from howsure.progress import Display, display
+from howsure.spec import RunSpec
+from howsure.store import RunDirectory
+from howsure.unit import Unit, UnitResult
+from howsure.workers import Failure
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from howsure.types import Predictions
+
+__all__ = ["RunResult", "RunSpec", "run"]
+
+_LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "polars")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left, and what of it could not be done."""
+
+    directory: Path
+    report: Path
+    scores: pl.DataFrame
+    failures: tuple[Failure, ...]
+    """Empty when all was done."""
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.failures
+
+
+class RunFailed(HowsureError):
+    """Nothing of a run could be done; the first failure says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.exit_code = failure.exit_code
+        self.trace = failure.trace
+
+
+def run(spec: RunSpec, *, show: Display | None = None, at_once: int | None = None) -> RunResult:
+    """Questions → answers → estimators → scores → report, in `spec.output`.
+
+    What can't be done as asked raises UsageError before any work. Afterwards one model, format or
+    method that fails does not take the others with it: they are in `failures`; RunFailed when
+    nothing is left. `show` is told of the progress (None: a display on standard error), `at_once`
+    says how many worker processes there are (None: as many as cores, memory and units allow).
+    """
+    start = time.perf_counter()
+    plan = prepare(spec)
+    names = _model_names(spec)
+    _check_settings(spec)
+    directory = store.open_directory(spec.output, spec.to_json())
+    units = _units(spec, plan, names, directory)
+    count, threads = _workers(spec, units, at_once)
+    card = _card(spec, plan, count, threads)
+    store.write_json(directory.card, {**card, "status": store.RUNNING})
+
+    results = _carry_out(units, count, threads, show)
+    done = [r for r in results if isinstance(r, UnitResult)]
+    failures = _failures(units, results)
+    card |= _outcome(units, done, failures)
+    predictions = _collect(done)
+    if not predictions:
+        store.write_json(directory.card, {**card, "status": store.FAILED})
+        raise RunFailed(failures[0])
+    scores = _score(predictions, spec, directory)
+    card["seconds"] |= {"all": round(time.perf_counter() - start, 1)}
+    card["status"] = store.PARTIAL if failures else store.COMPLETE
+    store.write_json(directory.card, card)
+    report = _report(spec, plan, directory, scores, predictions, card)
+    directory.remove_shards()
+    return RunResult(directory.path, report, scores, tuple(failures))
+
+
+def _model_names(spec: RunSpec) -> dict[str, str]:
+    """Name in the tables → what is loaded, all of them checked to be there."""
+    wanted = spec.models or embedded_names()
+    if not wanted:
+        raise ModelError("this installation holds no embedded models; name one with --model")
+    names: dict[str, str] = {}
+    for model in wanted:
+        loading.find_checkpoint(model)
+        name = Path(model).resolve().name if Path(model).is_dir() else model
+        if store.file_name(name) in map(store.file_name, names):
+            raise UsageError(f"two models are called {name!r}; rename one of the folders")
+        names[name] = model
+    loading.pick_dtype(spec.dtype, loading.pick_device(spec.device))
+    return names
+
+
+def _check_settings(spec: RunSpec) -> None:
+    for method in spec.methods:
+        methods.spec_from(method, spec.settings.get(method, {}))
+
+
+def _units(
+    spec: RunSpec, plan: Plan, names: Mapping[str, str], directory: RunDirectory
+) -> list[Unit]:
+    """Model by model, so that a worker often has the model of the next unit already."""
+    return [
+        Unit(name, model, format, spec, plan, directory)
+        for name, model in names.items()
+        for format in plan.formats
+    ]
+
+
+def _workers(spec: RunSpec, units: Sequence[Unit], at_once: int | None) -> tuple[int, int | None]:
+    """How many processes, of how many threads each; one process uses what the libraries choose.
+
+    A GPU is one worker's. On a CPU several processes of one thread get more done than one process
+    of several threads, as long as each one's copy of a model fits into memory.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    if at_once is None and loading.pick_device(spec.device) == "cuda":
+        at_once = 1
+    if at_once is None:
+        largest = max(_bytes_needed(loading.find_checkpoint(u.model)) for u in units)
+        at_once = min(cores, max(1, _free_memory() // largest))
+    count = max(1, min(at_once, len(units)))
+    return count, None if count == 1 else max(1, cores // count)
+
+
+def _bytes_needed(checkpoint: Path) -> int:
+    """A model in float32, as much again to work with, and the libraries."""
+    stored = sum(p.stat().st_size for p in loading.weight_files(checkpoint))
+    return 4 * stored + 1_000_000_000
+
+
+def _free_memory() -> int:
+    """Bytes; a lot where the system doesn't say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 1 << 40
+
+
+def _carry_out(
+    units: Sequence[Unit], count: int, threads: int | None, show: Display | None
+) -> list[UnitResult | Failure]:
+    labels = [f"{u.name}, {u.format}" for u in units]
+    show = show or display(labels, _stages(units[0]))
+    try:
+        return workers.carry_out(
+            units, unit.carry_out, workers=count, threads=threads, on_event=show.update
+        )
+    finally:
+        show.finish()
+
+
+def _stages(unit: Unit) -> list[str]:
+    asked = {
+        "training": unit.plan.train,
+        "validation": unit.plan.valid,
+        "test": unit.plan.test,
+    }
+    each = [f"{verb} {m}" for m in unit.spec.methods for verb in ("fit", "predict")]
+    return ["load", *(f"answer {split}" for split, q in asked.items() if q), *each]
+
+
+def _failures(units: Sequence[Unit], results: Sequence[UnitResult | Failure]) -> list[Failure]:
+    """All that went wrong: whole units, then parts of others."""
+    whole = [
+        Failure(f"{u.name} ({u.format}): {r.message}", r.exit_code, r.trace)
+        for u, r in zip(units, results, strict=True)
+        if isinstance(r, Failure)
+    ]
+    return [*whole, *(f for r in results if isinstance(r, UnitResult) for f in r.failures)]
+
+
+def _collect(done: Sequence[UnitResult]) -> list[Predictions]:
+    """The shards' predictions, their checksums verified: format by format, model by model."""
+    from howsure.scores import read_predictions
+
+    order = {"open": 0, "choice": 1}
+    shards = [r.shard for r in sorted(done, key=lambda r: order[r.format]) if r.shard]
+    return [p for shard in shards for p in read_predictions(shard)]
+
+
+def _score(
+    predictions: Sequence[Predictions], spec: RunSpec, directory: RunDirectory
+) -> pl.DataFrame:
+    from howsure.scores import score, write_predictions, write_scores
+
+    write_predictions(predictions, directory.predictions)
+    scores = score(predictions, seed=spec.seed)
+    write_scores(scores, directory.scores)
+    return scores
+
+
+def _report(
+    spec: RunSpec,
+    plan: Plan,
+    directory: RunDirectory,
+    scores: pl.DataFrame,
+    predictions: Sequence[Predictions],
+    card: Mapping[str, Any],
+) -> Path:
+    from howsure.report import write_report
+
+    failures = [f"Not done: {line}" for line in card["failures"]]
+    return write_report(
+        directory.path,
+        scores,
+        predictions,
+        title=f"How sure is it? · {directory.path.name}",
+        run_card=card,
+        categories=plan.categories,
+        questions={q.id: q.text for q in plan.test},
+        notes=[*failures, *plan.notes],
+    )
+
+
+def _card(spec: RunSpec, plan: Plan, count: int, threads: int | None) -> dict[str, Any]:
+    """What is known before the work begins."""
+    return {
+        "howsure": metadata_version("howsure"),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "status": store.RUNNING,
+        "spec": spec.to_json(),
+        "resolved": {
+            "formats": list(plan.formats),
+            "choose_by": plan.choose_by if "choice" in plan.formats else None,
+            "shots": max(map(len, plan.examples.values()), default=0),
+            "workers": count,
+            "threads_each": threads,
+        },
+        "questions": dict(plan.card),
+        "notes": list(plan.notes),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata_version(name) for name in _LIBRARIES},
+        },
+        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+    }
+
+
+def _outcome(
+    units: Sequence[Unit], done: Sequence[UnitResult], failures: Sequence[Failure]
+) -> dict[str, Any]:
+    """What is known afterwards, by format and model."""
+    stages: Counter[str] = Counter()
+    for result in done:
+        stages.update(result.seconds)
+    by_unit = {f"{r.model} ({r.format})": r for r in done}
+    return {
+        "models": {
+            r.model: {k: r.card[k] for k in ("fingerprint", "parameters", "device", "dtype")}
+            for r in done
+        },
+        "units": {
+            name: {k: r.card[k] for k in ("answers", "excluded", "methods") if k in r.card}
+            for name, r in by_unit.items()
+        },
+        "failures": [f.message for f in failures],
+        "seconds": {
+            "stages": {stage: round(value, 1) for stage, value in stages.items()},
+            "by_unit": {name: r.seconds for name, r in by_unit.items()},
+        },
+    }
+
+
+def metadata_version(name: str) -> str | None:
+    """The installed version; None when the library isn't installed as a package."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        module = sys.modules.get(name)
+        return getattr(module, "__version__", None)

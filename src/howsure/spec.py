@@ -1,0 +1,161 @@
+"""What a run is to do: `RunSpec`, and the named recipes that fill one in."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from howsure.calibrate import CALIBRATIONS
+from howsure.errors import UnknownName, UsageError
+from howsure.lm import embedded_names
+from howsure.methods import METHODS
+from howsure.questions import QUICKSTART
+from howsure.types import ChooseBy, Format
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+CHOOSE_BY: tuple[ChooseBy, ...] = get_args(ChooseBy)
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "bfloat16")
+
+TRAIN_SIZE = 20_000
+"""Training questions at most, all sets together; the published setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that decides a run's results. The defaults: all embedded models, the quickstart quiz.
+
+    Raises UnknownName or UsageError, with one line, for what makes no sense by itself.
+    """
+
+    output: Path
+    models: tuple[str, ...] = ()
+    """Embedded names, local folders or Hub ids; none means all embedded models."""
+    questions: str = QUICKSTART
+    """The set that is evaluated: a name or a path."""
+    train_questions: tuple[str, ...] = ()
+    """Sets to train estimators on; none means the train split of `questions`."""
+    data_dir: Path | None = None
+    methods: tuple[str, ...] = METHODS
+    subjects: tuple[str, ...] = ()
+    """Only these subjects of `questions`; none means all."""
+    formats: tuple[Format, ...] = ()
+    """None means choice if all evaluated questions have choices, else open."""
+    choose_by: ChooseBy | None = None
+    """None means by letter."""
+    shots: int | None = None
+    """Few-shot examples before each evaluated question; None means 5 where there is a dev split."""
+    limit: int | None = None
+    """Evaluated questions per subject at most, and as many for validation; None means all."""
+    train_size: int | None = None
+    """Training questions at most; None means TRAIN_SIZE."""
+    calibrate: str = "temperature"
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Method → what differs from its published setting, as `methods.spec_from` takes it."""
+
+    def __post_init__(self) -> None:
+        _known("method", self.methods, METHODS)
+        _known("format", self.formats, FORMATS)
+        _known("way to choose", () if self.choose_by is None else (self.choose_by,), CHOOSE_BY)
+        _known("calibration", (self.calibrate,), CALIBRATIONS)
+        _known("device", (self.device,), DEVICES)
+        _known("dtype", (self.dtype,), DTYPES)
+        _known("method", tuple(self.settings), METHODS)
+        if not self.methods:
+            raise UsageError("no method; name at least one with --method")
+        for option, names in (
+            ("--model", self.models),
+            ("--train-questions", self.train_questions),
+            ("--method", self.methods),
+            ("--subject", self.subjects),
+        ):
+            twice = next((n for n in names if names.count(n) > 1), None)
+            if twice is not None:
+                raise UsageError(f"{option} {twice} is given twice; give it once")
+        for option, number, least in (
+            ("--shots", self.shots, 0),
+            ("--limit", self.limit, 1),
+            ("--train-size", self.train_size, 1),
+            ("--seed", self.seed, 0),
+        ):
+            if number is not None and number < least:
+                raise UsageError(f"{option} {number}: it must be at least {least}")
+        if self.choose_by and self.formats and "choice" not in self.formats:
+            raise UsageError(
+                f"--choose-by {self.choose_by} has no effect with --format open; leave it out, "
+                "or ask with --format choice"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON values, for `run.json`."""
+        return {k: _plain(v) for k, v in asdict(self).items()}
+
+
+def build(recipe: str | None, changes: Mapping[str, Any]) -> RunSpec:
+    """The recipe with some fields changed, as the command line does it.
+
+    Without a recipe it is `quickstart` when its questions are asked for (they are the default),
+    and else the published settings. The quickstart's own settings of the methods are made for the
+    embedded models; with other models than these they are taken only where the recipe is named.
+    """
+    base: dict[str, Any] = {}
+    if recipe is not None:
+        base = load_recipe(recipe)
+    elif changes.get("questions", QUICKSTART) == QUICKSTART:
+        base = load_recipe(QUICKSTART)
+        if not set(changes.get("models", ())) <= set(embedded_names()):
+            del base["settings"]
+    if "choice" not in changes.get("formats", ("choice",)):
+        base.pop("choose_by", None)
+    questions = str(changes.get("questions", base.get("questions", QUICKSTART)))
+    base.setdefault("output", Path("runs") / (Path(questions).name.split(".")[0] or "run"))
+    return replace(RunSpec(**base), **changes)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that ship with the package."""
+    folder = resources.files("howsure") / "recipes"
+    return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """A recipe's fields of RunSpec. Raises UnknownName for the recipe, or for one of its fields."""
+    if name not in recipe_names():
+        raise UnknownName("recipe", name, recipe_names())
+    text = (resources.files("howsure") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    return read_recipe(text, name)
+
+
+def read_recipe(text: str, name: str) -> dict[str, Any]:
+    """`load_recipe` of the TOML text itself."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"recipe {name!r} is not TOML: {error}") from error
+    known = [f.name for f in fields(RunSpec)]
+    for key in given:
+        if key not in known:
+            raise UnknownName(f"setting of recipe {name!r}", key, known)
+    made = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return made | {k: Path(str(made[k])) for k in ("output", "data_dir") if k in made}
+
+
+def _known(kind: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownName(kind, name, known)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,158 @@
+"""The run directory: where each thing lies, and writing that is whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from howsure.errors import UsageError
+
+RUNNING, COMPLETE, PARTIAL, FAILED = "running", "complete", "partial", "failed"
+"""How far a run came, in `run.json`: partial lacks some of what was asked for, and says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The folder that one run leaves."""
+
+    path: Path
+
+    @property
+    def card(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.csv"
+
+    @property
+    def shards(self) -> Path:
+        """One Parquet file per model and format; gone once they are merged."""
+        return self.path / "shards"
+
+    def shard(self, model: str, format: str) -> Path:
+        return self.shards / f"{format}--{file_name(model)}.parquet"
+
+    def estimator(self, model: str, format: str, method: str) -> Path:
+        return self.path / "estimators" / format / file_name(model) / method
+
+    def remove_shards(self) -> None:
+        shutil.rmtree(self.shards, ignore_errors=True)
+
+
+def open_directory(path: Path, spec: Mapping[str, Any]) -> RunDirectory:
+    """The folder for a run of this spec, made if need be and found writable.
+
+    Raises UsageError, before any work, when it can't be written to, when it holds something else
+    than a run, or the run of another spec: results of two runs are never mixed or overwritten. A
+    run of the same spec is replaced.
+    """
+    ensure_writable(path)
+    directory = RunDirectory(path)
+    if not directory.card.exists():
+        strange = next((p.name for p in sorted(path.iterdir()) if not p.name.startswith(".")), None)
+        if strange is not None:
+            raise UsageError(
+                f"{path} holds {strange!r} but no run; give an empty or a new folder with --output"
+            )
+        return directory
+    before = read_json(directory.card).get("spec")
+    if before != json.loads(json.dumps(dict(spec))):
+        raise UsageError(
+            f"{path} holds a run with other settings ({_difference(before, spec)}); "
+            "give another folder with --output, or remove it"
+        )
+    return directory
+
+
+def ensure_writable(path: Path) -> None:
+    """Makes the folder and tries to write in it. Raises UsageError when either can't be done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"output directory {path} is not writable ({reason}); give another with --output"
+        ) from None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes beside `path`, then renames: a crash leaves the old file or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"can't write {path}: {reason}; give a folder that is writable") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of the text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_text` of the value as indented JSON; ValueError for NaN, which JSON lacks."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in the file. Raises UsageError when there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise UsageError(
+            f"can't read {path}: {reason}; remove it, or give another folder"
+        ) from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds no JSON object; remove it, or give another folder")
+    return value
+
+
+def file_name(name: str) -> str:
+    """A model's name as a file name: "owner/model" → "owner--model"; never hidden, never ".."."""
+    plain = re.sub(r"[^\w.-]", "-", name.replace("/", "--"))
+    return re.sub(r"^\.+", "", plain) or "model"
+
+
+def _sync_folder(path: Path) -> None:
+    """Makes a rename in the folder last through a power cut, where the system can do that."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _difference(before: object, spec: Mapping[str, Any]) -> str:
+    """The names of the settings in which two specs differ."""
+    if not isinstance(before, dict):
+        return "its run.json names none"
+    now = json.loads(json.dumps(dict(spec)))
+    names = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+    return "they differ in " + ", ".join(names)
