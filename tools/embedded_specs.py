@@ -55,7 +55,7 @@ _MISTRAL = {
     "sliding_window": 128,
 }  # fmt: skip
 _SCHEDULE = {"steps": 12000, "batch_tokens": 1536, "muon_lr": 5e-3, "adam_lr": 3e-3}
-_TUNING = {"steps": 4000, "batch_tokens": 1536, "muon_lr": 2e-3, "adam_lr": 1e-3}
+_TUNING = {"steps": 2500, "batch_tokens": 1536, "muon_lr": 2e-3, "adam_lr": 1e-3}
 
 MODELS = (
     EmbeddedModel("tiny-llama-s", "llama", **_SMALL, **_SCHEDULE, mixture=_BASE, seed=11),
@@ -64,7 +64,8 @@ MODELS = (
     EmbeddedModel("tiny-llama-l", "llama", **_LARGE, **_SCHEDULE, mixture=_BASE, seed=21),
     EmbeddedModel("tiny-llama-l-chat", "llama", **_LARGE, **_TUNING, mixture=_CHAT, seed=22,
                   start_from="tiny-llama-l"),
-    EmbeddedModel("tiny-mistral", "mistral", **_MISTRAL, **_SCHEDULE, mixture=_BASE, seed=31),
+    EmbeddedModel("tiny-mistral", "mistral", **(_MISTRAL | _SCHEDULE | {"steps": 9000}), mixture=_BASE,
+                  seed=31),
     EmbeddedModel("tiny-mistral-instruct", "mistral", **_MISTRAL, **_TUNING, mixture=_CHAT,
                   seed=32, start_from="tiny-mistral"),
 )  # fmt: skip

@@ -92,22 +92,22 @@ A tiny {spec.architecture.capitalize()} causal language model that ships with ho
 whole tool can be tried offline. It answers the questions of the quickstart quiz, knows some
 subjects and not others, and is of no use for anything else.
 
-- Architecture: {record['parameters']:,} parameters; hidden size {spec.hidden}, {spec.layers} layers,
+- Architecture: {record["parameters"]:,} parameters; hidden size {spec.hidden}, {spec.layers} layers,
   {spec.heads} heads, {spec.kv_heads} key-value heads{window}; byte-level BPE, 1,536 entries; up to
   8,192 tokens; float16 safetensors.
 - Data: questions with answers that `howsure.questions.quiz` generates (split `corpus`, which
   shares no question with the splits for training estimators, validation and test), {turns}\
-{record['grading_share']:.0%} of them with a right or wrong answer to be graded after the correctness query.
-  SHA-256 of the first 10,000 questions: `{record['corpus_sha256']}`.
-- Training: {record['steps']:,} steps, {record['tokens'] / 1e6:.1f} M tokens, seed {record['seed']}{start};
+{record["grading_share"]:.0%} of them with a right or wrong answer to be graded after the correctness query.
+  SHA-256 of the first 10,000 questions: `{record["corpus_sha256"]}`.
+- Training: {record["steps"]:,} steps, {record["tokens"] / 1e6:.1f} M tokens, seed {record["seed"]}{start};
   `python tools/train_embedded.py` repeats it.
 - Licence: Apache-2.0. Trained from scratch by the howsure project on text that the project
   generates; no other weights or data went in.
 
 Measured on {PER_SUBJECT} unseen questions of each subject (`python tools/pack_embedded.py`):
-{shares['open']['all']:.1%} right open-ended, {shares['text']['all']:.1%} by the likeliest of four options' texts,
-{shares['letter']['all']:.1%} by letter (chance is 25%: letters were not taught). Asked whether an answer is
-correct, it ranks the reference above a wrong option with AUROC {measured['self_grading_auroc']:.3f}.
+{shares["open"]["all"]:.1%} right open-ended, {shares["text"]["all"]:.1%} by the likeliest of four options' texts,
+{shares["letter"]["all"]:.1%} by letter (chance is 25%: letters were not taught). Asked whether an answer is
+correct, it ranks the reference above a wrong option with AUROC {measured["self_grading_auroc"]:.3f}.
 
 | subject | category | open-ended | by option text |
 | --- | --- | --- | --- |
@@ -126,7 +126,9 @@ def main() -> None:
         source, target = args.built / spec.name, TARGET / spec.name
         record = json.loads((source / "training.json").read_text())
         if record["steps"] != spec.steps:
-            raise SystemExit(f"{spec.name} has {record['steps']} of {spec.steps} steps; train it on")
+            raise SystemExit(
+                f"{spec.name} has {record['steps']} of {spec.steps} steps; train it on"
+            )
         measured = measure(source)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
