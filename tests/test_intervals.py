@@ -119,12 +119,12 @@ def world(kind: str, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.n
 
 @pytest.mark.parametrize("kind", ["calibrated", "overconfident"])
 def test_intervals_cover_at_the_stated_rate(kind: str) -> None:
-    """500 experiments of 150 questions; the Monte Carlo error of a coverage of 95% is 1 point.
+    """400 experiments of 150 questions; the Monte Carlo error of a coverage of 95% is 1 point.
 
     Measured with 2,000 experiments: docs/decisions/0003-intervals.md. ECE's is 99% where the
     estimator is calibrated, so its interval is wide there, never too narrow.
     """
-    n, experiments, rng = 150, 500, np.random.default_rng(5)
+    n, experiments, rng = 150, 400, np.random.default_rng(5)
     everyone = world(kind, rng, 1_000_000)
     truth = {metric: intervals.value(metric, *everyone) for metric in ALL}
     at_this_n = [world(kind, rng, n) for _ in range(4000)]
@@ -137,14 +137,14 @@ def test_intervals_cover_at_the_stated_rate(kind: str) -> None:
     for k in range(experiments):
         p, y = world(kind, rng, n)
         for metric in ALL:
-            interval = bootstrap_interval(metric, p, y, seed=k, resamples=400)
+            interval = bootstrap_interval(metric, p, y, seed=k, resamples=300)
             hits[metric] += interval.low <= target[metric] <= interval.high
             if metric == "ece":
                 beyond += interval.low - metrics.ece_floor(p) <= truth["ece"] <= interval.high
                 plain += interval.low <= truth["ece"] <= interval.high
     coverage = {metric: count / experiments for metric, count in hits.items()}
     for metric in ("accuracy", "auroc", "brier", "nll"):
-        assert 0.92 <= coverage[metric] <= 0.98, coverage
+        assert 0.915 <= coverage[metric] <= 0.985, coverage
     for metric in ("ece", "ece_decision"):
         assert 0.93 <= coverage[metric] <= 1.0, coverage
     assert beyond / experiments >= 0.95  # [low - floor, high] holds the ECE of all questions
@@ -219,3 +219,20 @@ def test_a_paired_difference_by_groups_is_that_of_the_macro_means() -> None:
     assert paired_difference("auroc", (p[60:], y[60:]), (q[60:], y[60:]), seed=0) is None
     with pytest.raises(PredictionsError, match="same questions"):
         paired_difference("ece", (p, y), (q[1:], y[1:]), seed=0)
+
+
+def test_groups_are_resampled_apart_and_ece_differences_are_centred() -> None:
+    rng = np.random.default_rng(4)
+    p, y = world("calibrated", rng, 60)
+    a, b = (p, y), (np.full(60, 0.99), y)
+    one = paired_difference("ece", a, b, seed=0, resamples=400)
+    many = [(np.tile(x, 25), np.tile(labels, 25)) for x, labels in (a, b)]
+    groups = [str(k) for k in range(25) for _ in range(60)]
+    macro = paired_difference("ece", many[0], many[1], seed=0, groups=groups, resamples=400)
+    assert one is not None
+    assert macro is not None
+    assert macro.value == pytest.approx(one.value)
+    # 25 independent groups: a fifth of the width, around the measured value. Without centring the
+    # calibrated one's second helping of bias moves the interval off it.
+    assert macro.high - macro.low == pytest.approx((one.high - one.low) / 5, rel=0.2)
+    assert macro.low < macro.value < macro.high

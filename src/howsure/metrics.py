@@ -219,7 +219,7 @@ def selective_accuracy(p_correct: ArrayLike, is_correct: ArrayLike, coverage: fl
     if not 0.0 < coverage <= 1.0:
         raise UsageError(f"coverage is {coverage!r}; it must be above 0 and at most 1")
     accuracy = risk_coverage(p_correct, is_correct).accuracy
-    # 0.7 * 10 is a little above 7 in floating point, and must still mean 7 questions.
+    # 0.07 * 100 is a little above 7 in floating point, and must still mean 7 questions.
     answered = max(1, math.ceil(coverage * len(accuracy) - 1e-9))
     return float(accuracy[answered - 1])
 

@@ -89,10 +89,11 @@ def score(
     rows: list[Row] = []
     for g, (key, samples) in enumerate(zip(keys, groups, strict=True)):
         labels = [label for label in samples if label != POOLED]
-        subjects = [_row(label, cells[g, label]) for label in labels]
-        macro = _macro_row(subjects, [cells[g, label] for label in labels])
+        subjects = {label: _row(label, cells[g, label]) for label in labels}
+        by_name = sorted(labels)  # sums round alike whatever the order of the subjects
+        macro = _macro_row([subjects[s] for s in by_name], [cells[g, s] for s in by_name])
         named = dict(zip(GROUP_COLUMNS, key, strict=True))
-        rows += [named | row for row in (*subjects, macro, _row(POOLED, cells[g, POOLED]))]
+        rows += [named | row for row in (*subjects.values(), macro, _row(POOLED, cells[g, POOLED]))]
     return pl.DataFrame(rows, schema=SCORE_SCHEMA, orient="row")
 
 
