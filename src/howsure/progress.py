@@ -16,6 +16,9 @@ _WEIGHTS = {"answer": 1.0, "fit probe": 0.2, "fit lora": 4.0, "fit lora_prompt":
 _LINE_EVERY = 30.0
 """Seconds between plain lines about one stage that goes on."""
 
+_BRIEF = 1.0
+"""Stages that took fewer seconds get no line of their own."""
+
 
 class Display(Protocol):
     """Told of everything; `finish` is called once, whatever happened."""
@@ -85,7 +88,8 @@ class Lines:
         if not stage:
             self._say(unit, f"finished ({self._estimate.ended} of {len(self._labels)})")
         elif done >= total:
-            self._say(unit, f"{stage}: {duration(now - began)}")
+            if now - began >= _BRIEF:
+                self._say(unit, f"{stage}: {duration(now - began)}")
         elif now - self._said.setdefault(key, now) > _LINE_EVERY:
             self._said[key] = now
             self._say(unit, f"{stage}: {done:,} of {total:,}")

@@ -66,10 +66,10 @@ def run(spec: RunSpec, *, show: Display | None = None, at_once: int | None = Non
     says how many worker processes there are (None: as many as cores, memory and units allow).
     """
     start = time.perf_counter()
-    plan = prepare(spec)
     names = _model_names(spec)
-    _check_settings(spec)
+    plan = prepare(spec)
     directory = store.open_directory(spec.output, spec.to_json())
+    _check_settings(spec)
     units = _units(spec, plan, names, directory)
     count, threads = _workers(spec, units, at_once)
     card = _card(spec, plan, count, threads)
@@ -93,7 +93,7 @@ def run(spec: RunSpec, *, show: Display | None = None, at_once: int | None = Non
 
 
 def _model_names(spec: RunSpec) -> dict[str, str]:
-    """Name in the tables → what is loaded, all of them checked to be there."""
+    """Name in the tables → what is loaded, all of them found."""
     wanted = spec.models or embedded_names()
     if not wanted:
         raise ModelError("this installation holds no embedded models; name one with --model")
@@ -104,11 +104,12 @@ def _model_names(spec: RunSpec) -> dict[str, str]:
         if store.file_name(name) in map(store.file_name, names):
             raise UsageError(f"two models are called {name!r}; rename one of the folders")
         names[name] = model
-    loading.pick_dtype(spec.dtype, loading.pick_device(spec.device))
     return names
 
 
 def _check_settings(spec: RunSpec) -> None:
+    """Device, dtype and the methods' settings; this is where torch is first imported."""
+    loading.pick_dtype(spec.dtype, loading.pick_device(spec.device))
     for method in spec.methods:
         methods.spec_from(method, spec.settings.get(method, {}))
 

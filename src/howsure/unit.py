@@ -111,9 +111,10 @@ def carry_out(unit: Unit, report: Report) -> UnitResult:
     }
     out.card["excluded"] = {**train.excluded, **valid.excluded, **test.excluded}
     predictions: list[Predictions] = []
-    for method in _possible(unit, train, valid, out.failures):
+    calibrate = _possible_calibration(unit, valid, out.failures)
+    for method in _possible_methods(unit, train, out.failures):
         try:
-            predictions += _predict(unit, method, lm, (train, valid, test), clock, out)
+            predictions += _predict(unit, method, lm, (train, valid, test), calibrate, clock, out)
         except Exception as error:
             out.failures.append(_of_unit(unit, method, error))
     if predictions:
@@ -156,7 +157,18 @@ def _answered(
     return _Graded(usable, excluded)
 
 
-def _possible(unit: Unit, train: _Graded, valid: _Graded, failures: list[Failure]) -> Iterator[str]:
+def _possible_calibration(unit: Unit, valid: _Graded, failures: list[Failure]) -> str:
+    """The calibration asked for; "none", and a failure, where the validation answers forbid it."""
+    kind = unit.spec.calibrate
+    try:
+        fit_calibrator(kind, np.full(len(valid.answers), 0.5), valid.is_correct)
+    except FitError as error:
+        failures.append(_of_unit(unit, f"{kind} calibration", error))
+        return "none"
+    return kind
+
+
+def _possible_methods(unit: Unit, train: _Graded, failures: list[Failure]) -> list[str]:
     """The methods that can be fitted; one failure says why the others can't."""
     by_gradient = {"probe", "lora", "lora_prompt"}
     n, right = len(train.answers), int(train.is_correct.sum())
@@ -171,7 +183,7 @@ def _possible(unit: Unit, train: _Graded, valid: _Graded, failures: list[Failure
     if lost:
         error = FitError(f"{why}; give more or other --train-questions")
         failures.append(_of_unit(unit, ", ".join(lost), error))
-    yield from (m for m in unit.spec.methods if m not in lost)
+    return [m for m in unit.spec.methods if m not in lost]
 
 
 def _predict(
@@ -179,6 +191,7 @@ def _predict(
     method: str,
     lm: LanguageModel,
     answers: tuple[_Graded, _Graded, _Graded],
+    calibrate: str,
     clock: _Clock,
     out: UnitResult,
 ) -> list[Predictions]:
@@ -194,24 +207,17 @@ def _predict(
         methods.save(estimator, lm, folder)
         with clock(f"predict {method}") as progress:
             p = _in_blocks(estimator, test.bare, progress)
-            made = [predictions(unit.name, method, test.answers, p)]
-            calibrator, p_valid = None, None
-            if unit.spec.calibrate != "none":
-                p_valid = estimator.p_correct(valid.bare)
+            p_valid = estimator.p_correct(valid.bare if calibrate != "none" else [])
     finally:
         methods.release(estimator)
-    settings: dict[str, Any] = {"settings": asdict(spec)}
-    if p_valid is not None:
-        try:
-            calibrator = fit_calibrator(unit.spec.calibrate, p_valid, valid.is_correct)
-            made.append(
-                predictions(unit.name, method, test.answers, calibrator(p), unit.spec.calibrate)
-            )
-            settings["calibrator"] = to_json(calibrator)
-            store.write_json(folder / "calibrator.json", to_json(calibrator))
-        except FitError as error:
-            out.failures.append(_of_unit(unit, method, error))
-    out.card.setdefault("methods", {})[method] = settings
+    made = [predictions(unit.name, method, test.answers, p)]
+    card: dict[str, Any] = {"settings": asdict(spec)}
+    if calibrate != "none":
+        calibrator = fit_calibrator(calibrate, p_valid, valid.is_correct)
+        made.append(predictions(unit.name, method, test.answers, calibrator(p), calibrate))
+        card["calibrator"] = to_json(calibrator)
+        store.write_json(folder / "calibrator.json", to_json(calibrator))
+    out.card.setdefault("methods", {})[method] = card
     return made
 
 

@@ -137,15 +137,15 @@ class _Pool(Generic[Task, Result]):
             yield index, message
 
     def close(self) -> None:
-        """Ends all workers, idle or busy."""
-        everyone = [*self._idle, *self.busy.values()]
-        for worker in everyone:
+        """Ends all workers: idle ones leave by themselves, busy ones are told to stop."""
+        for worker in self._idle:
+            worker.connection.close()
+        for worker in self.busy.values():
             worker.process.terminate()
-        for worker in everyone:
-            worker.process.join(timeout=5)
+        for worker in (*self._idle, *self.busy.values()):
+            worker.process.join(timeout=10)
             if worker.process.is_alive():
                 worker.process.kill()
-            worker.connection.close()
 
     def _new(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
