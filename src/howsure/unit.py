@@ -111,8 +111,9 @@ def carry_out(unit: Unit, report: Report) -> UnitResult:
     }
     out.card["excluded"] = {**train.excluded, **valid.excluded, **test.excluded}
     predictions: list[Predictions] = []
+    possible = _possible_methods(unit, train, out.failures)
     calibrate = _possible_calibration(unit, valid, out.failures)
-    for method in _possible_methods(unit, train, out.failures):
+    for method in possible:
         try:
             predictions += _predict(unit, method, lm, (train, valid, test), calibrate, clock, out)
         except Exception as error:
