@@ -129,7 +129,7 @@ def test_numbers_that_are_not_finite_are_marked_not_scored(make_lm) -> None:
     lm = make_lm("llama")
     honest = lm.read
 
-    def broken(passages, wants, **rest):  # noqa: ANN001, ANN003, ANN202
+    def broken(passages, wants, **rest):
         out = honest(passages, wants, **rest)
         out[0][0] = np.nan
         return out

@@ -84,10 +84,11 @@ def test_prompt_and_query_as_token_ids() -> None:
     core = Tokenizer.from_file(str(find_checkpoint("tiny-llama-s") / "tokenizer.json"))
     lm = seam.load("tiny-llama-s", device="cpu")
     passage = Passage("", "Question: What is 12 + 7?\nAnswer:", " 19", CORRECTNESS_QUERY)
-    pieces = (
-        "<s>|Question|:| What| is| |1|2| +| |7|?|\n|Answer|:| |1|9|\n|\n|Is| the| proposed| answer"
-        "| correct|?|\n|Choices|:|\n|(|i|):| no|\n|(|ii|):| yes|\n|Answer|:"
-    ).split("|")
+    question = ["<s>", "Question", ":", " What", " is", " ", "1", "2", " +", " ", "7", "?", "\n"]
+    answered = ["Answer", ":", " ", "1", "9", "\n", "\n"]
+    query = ["Is", " the", " proposed", " answer", " correct", "?", "\n", "Choices", ":", "\n"]
+    options = ["(", "i", "):", " no", "\n", "(", "ii", "):", " yes", "\n", "Answer", ":"]
+    pieces = question + answered + query + options
     to_byte_level = str.maketrans({" ": "Ġ", "\n": "Ċ"})
     golden = [core.token_to_id(p.translate(to_byte_level)) for p in pieces]
     assert None not in golden

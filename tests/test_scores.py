@@ -334,6 +334,11 @@ def test_the_published_macro_means(shared_data: Path) -> None:
         ("open", "ece_decision", "temperature"): (0.216, 0.100, 0.142, 0.101),
         ("open", "auroc", "none"): (0.568, 0.649, 0.616, 0.716),
     }
+    names = [m.rpartition("/")[2] for m in table["model"].unique(maintain_order=True)]
+    assert names == [
+        *("Llama-2-7b-hf", "Llama-2-7b-chat-hf", "Llama-2-13b-hf", "Llama-2-13b-chat-hf"),
+        *("Mistral-7B-v0.1", "Mistral-7B-Instruct-v0.2"),
+    ]
     macro = table.filter(pl.col("subject") == "macro")
     for (form, column, calibration), means in stated.items():
         for method, mean in zip(("zero_shot", "probe", "lora", "lora_prompt"), means, strict=True):

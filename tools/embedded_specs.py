@@ -64,8 +64,8 @@ MODELS = (
     EmbeddedModel("tiny-llama-l", "llama", **_LARGE, **_SCHEDULE, mixture=_BASE, seed=21),
     EmbeddedModel("tiny-llama-l-chat", "llama", **_LARGE, **_TUNING, mixture=_CHAT, seed=22,
                   start_from="tiny-llama-l"),
-    EmbeddedModel("tiny-mistral", "mistral", **(_MISTRAL | _SCHEDULE | {"steps": 9000}), mixture=_BASE,
-                  seed=31),
+    EmbeddedModel("tiny-mistral", "mistral", **(_MISTRAL | _SCHEDULE | {"steps": 9000}),
+                  mixture=_BASE, seed=31),
     EmbeddedModel("tiny-mistral-instruct", "mistral", **_MISTRAL, **_TUNING, mixture=_CHAT,
                   seed=32, start_from="tiny-mistral"),
 )  # fmt: skip

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from embedded_specs import MODELS, EmbeddedModel
@@ -54,7 +55,7 @@ def self_grading(lm: LanguageModel, questions: Sequence[Question]) -> float:
     return value
 
 
-def measure(folder: Path) -> dict[str, object]:
+def measure(folder: Path) -> dict[str, Any]:
     lm = seam.load(str(folder), device="cpu")
     questions = quiz("test", PER_SUBJECT)
     ways = {
@@ -68,51 +69,56 @@ def measure(folder: Path) -> dict[str, object]:
     }
 
 
-def card(spec: EmbeddedModel, record: dict, measured: dict) -> str:
-    shares = measured["accuracy"]
-    rows = "\n".join(
-        f"| {subject} | {category} | {shares['open'][subject]:.0%} | {shares['text'][subject]:.0%} |"
-        for subject, category in CATEGORIES.items()
-    )
-    start = f", continued from `{spec.start_from}`" if spec.start_from else ""
-    window = f", sliding window {spec.sliding_window}" if spec.sliding_window else ""
-    turns = (
-        f"{record['chat_share']:.0%} of them as chat turns (the tokenizer has the template), "
-        if spec.is_chat
-        else ""
-    )
-    return f"""---
+CARD = """---
 license: apache-2.0
 language: en
 library_name: transformers
 ---
-# {spec.name}
+# {name}
 
-A tiny {spec.architecture.capitalize()} causal language model that ships with howsure, so that the
-whole tool can be tried offline. It answers the questions of the quickstart quiz, knows some
-subjects and not others, and is of no use for anything else.
+A tiny {architecture} causal language model that ships with howsure, so that the whole tool can be
+tried offline. It answers the questions of the quickstart quiz, knows some subjects and not others,
+and is of no use for anything else.
 
-- Architecture: {record["parameters"]:,} parameters; hidden size {spec.hidden}, {spec.layers} layers,
-  {spec.heads} heads, {spec.kv_heads} key-value heads{window}; byte-level BPE, 1,536 entries; up to
-  8,192 tokens; float16 safetensors.
-- Data: questions with answers that `howsure.questions.quiz` generates (split `corpus`, which
-  shares no question with the splits for training estimators, validation and test), {turns}\
-{record["grading_share"]:.0%} of them with a right or wrong answer to be graded after the correctness query.
-  SHA-256 of the first 10,000 questions: `{record["corpus_sha256"]}`.
-- Training: {record["steps"]:,} steps, {record["tokens"] / 1e6:.1f} M tokens, seed {record["seed"]}{start};
+- **Architecture**: {parameters:,} parameters; hidden size {hidden}, {layers} layers, {heads} heads,
+  {kv_heads} key-value heads{window}; byte-level BPE, 1,536 entries; up to 8,192 tokens; float16
+  safetensors.
+- **Data**: questions with answers that `howsure.questions.quiz` generates (split `corpus`, which
+  shares no question with those for training estimators, validation and test). {chat_share:.0%} of
+  the documents are chat turns; in {grading_share:.0%} a right or wrong answer is graded after the
+  correctness query. SHA-256 of the first 10,000 questions: `{corpus_sha256}`.
+- **Training**: {steps:,} steps, {millions:.1f} M tokens, seed {seed}{start};
   `python tools/train_embedded.py` repeats it.
-- Licence: Apache-2.0. Trained from scratch by the howsure project on text that the project
+- **Licence**: Apache-2.0. Trained from scratch by the howsure project on text that the project
   generates; no other weights or data went in.
 
-Measured on {PER_SUBJECT} unseen questions of each subject (`python tools/pack_embedded.py`):
-{shares["open"]["all"]:.1%} right open-ended, {shares["text"]["all"]:.1%} by the likeliest of four options' texts,
-{shares["letter"]["all"]:.1%} by letter (chance is 25%: letters were not taught). Asked whether an answer is
-correct, it ranks the reference above a wrong option with AUROC {measured["self_grading_auroc"]:.3f}.
+Measured on {per_subject} unseen questions of each subject (`python tools/pack_embedded.py`):
+{open:.1%} right open-ended, {text:.1%} by the likeliest of four options' texts, {letter:.1%} by
+letter (chance is 25%: letters were not taught). Asked whether an answer is correct, it ranks the
+reference above a wrong option with AUROC {self_grading:.3f}.
 
 | subject | category | open-ended | by option text |
 | --- | --- | --- | --- |
 {rows}
 """
+
+
+def card(spec: EmbeddedModel, record: dict[str, Any], measured: dict[str, Any]) -> str:
+    shares = measured["accuracy"]
+    by_subject = [(s, c, shares["open"][s], shares["text"][s]) for s, c in CATEGORIES.items()]
+    return CARD.format(
+        **{k: record[k] for k in ("chat_share", "grading_share", "corpus_sha256", "seed")},
+        **{k: getattr(spec, k) for k in ("name", "hidden", "layers", "heads", "kv_heads", "steps")},
+        **{way: shares[way]["all"] for way in ("open", "text", "letter")},
+        architecture=spec.architecture.capitalize(),
+        parameters=record["parameters"],
+        window=f", sliding window {spec.sliding_window}" if spec.sliding_window else "",
+        millions=record["tokens"] / 1e6,
+        start=f", continued from `{spec.start_from}`" if spec.start_from else "",
+        per_subject=PER_SUBJECT,
+        self_grading=measured["self_grading_auroc"],
+        rows="\n".join(f"| {s} | {c} | {a:.0%} | {b:.0%} |" for s, c, a, b in by_subject),
+    )
 
 
 def main() -> None:

@@ -133,12 +133,14 @@ def _training(
     """Training questions, none of them evaluated or validated on, and what to say of them."""
     sets: dict[str, list[Question]] = {}
     if spec.train_questions:
-        for name in spec.train_questions:
-            sets[name], note = training_questions(open_set(name, spec.data_dir))
+        for source in (open_set(name, spec.data_dir) for name in spec.train_questions):
+            # Under its name, not its path: what is drawn must not hang on where a file lies.
+            name = source.name if source.name not in sets else f"{source.name} ({len(sets) + 1})"
+            sets[name], note = training_questions(source)
             notes += [note] if note else []
     elif evaluated.has("train"):
         mine = evaluated.load("train")
-        sets[spec.questions] = [q for q in mine if not spec.subjects or q.subject in spec.subjects]
+        sets[evaluated.name] = [q for q in mine if not spec.subjects or q.subject in spec.subjects]
     else:
         raise UsageError(
             f"no training questions: {evaluated.name!r} has no train split; name sets with "

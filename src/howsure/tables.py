@@ -52,6 +52,11 @@ _PUBLISHED_METHODS = {
     "lora": "lora",
     "lora_prompt": "lora_prompt",
 }
+_PUBLISHED_MODELS = (
+    *("Llama-2-7b-hf", "Llama-2-7b-chat-hf", "Llama-2-13b-hf", "Llama-2-13b-chat-hf"),
+    *("Mistral-7B-v0.1", "Mistral-7B-Instruct-v0.2"),
+)
+"""In the order of the paper's columns; the file's own is alphabetical."""
 _PUBLISHED_FORMATS = {"choice": "choice", "oe": "open"}
 _PUBLISHED_CALIBRATIONS = {"true": "temperature", "false": "none"}
 
@@ -185,7 +190,14 @@ def _published_rows(lines: Sequence[tuple[int, Sequence[str]]], path: Path) -> l
         if given["split"] == "test":
             row = _published_row(given, f"{path}, line {number}")
             groups.setdefault(tuple(row[c] for c in GROUP_COLUMNS), []).append(row)
-    return [row for rows in groups.values() for row in (*rows, _published_macro(rows))]
+    ordered = sorted(groups.items(), key=lambda item: _published_place(item[0][0]))
+    return [row for _, rows in ordered for row in (*rows, _published_macro(rows))]
+
+
+def _published_place(model: str) -> int:
+    name = model.rpartition("/")[2]
+    known = name in _PUBLISHED_MODELS
+    return _PUBLISHED_MODELS.index(name) if known else len(_PUBLISHED_MODELS)
 
 
 def _published_row(given: Mapping[str, str], where: str) -> Row:

@@ -8,8 +8,8 @@ handed `Answer`s, so it can't see whether they are correct.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -137,7 +137,6 @@ class Predictions:
     is_correct: NDArray[np.bool_]
     answers: tuple[str, ...] = ()
     """The answers' texts, in the same order; empty when unknown."""
-    meta: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.ids)

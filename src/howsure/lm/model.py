@@ -158,7 +158,8 @@ class LanguageModel:
         logits = logits.float() * self._scale
         if self._softcap:
             logits = (logits / self._softcap).tanh() * self._softcap
-        return logits
+        scaled: Tensor = logits
+        return scaled
 
     # generating -------------------------------------------------------------------------------
 

@@ -64,7 +64,8 @@ def spec_from(method: str, settings: Mapping[str, Any]) -> Spec:
 
     `spec_from("probe", {"schedule": {"steps": 500}})`. Raises UnknownName for an unknown field.
     """
-    return _replaced(default_spec(method), settings, method)
+    spec: Spec = _replaced(default_spec(method), settings, method)
+    return spec
 
 
 def _replaced(value: Any, settings: Mapping[str, Any], where: str) -> Any:

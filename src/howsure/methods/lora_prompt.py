@@ -126,5 +126,5 @@ def _reference_rows(lm: LanguageModel, passages: Sequence[Passage], size: int = 
             chunk = passages[start : start + size]
             rows, owner, _ = lm.answer_rows(chunk, Place.ANSWER)
             counts = torch.bincount(owner, minlength=len(chunk)).tolist()
-            out += [r.cpu().clone() for r in rows.split(counts)]
+            out += [r.cpu().clone() for r in torch.split(rows, counts)]
     return out
