@@ -175,6 +175,26 @@ def test_training_questions_of_another_set(file_of):
     assert not {q.id for q in plan.train} & {q.id for q in plan.valid}
 
 
+def test_what_is_drawn_does_not_hang_on_where_a_file_lies(file_of, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    plans = [
+        prepare(spec(file_of(f"{folder}mine.jsonl", rows(120)), train_size=20))
+        for folder in ("", "elsewhere/")
+    ]
+    assert plans[0].train == plans[1].train and plans[0].test == plans[1].test
+
+
+def test_training_files_may_share_a_name(file_of, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    mine = file_of("mine.jsonl", rows(30))
+    others = [
+        file_of("other.jsonl", rows(60, start=30)),
+        file_of("elsewhere/other.jsonl", rows(40, start=90)),
+    ]
+    plan = prepare(spec(mine, train_questions=tuple(others)))
+    assert plan.card["training"]["by_set"] == {"other": 60, "other (2)": 40}
+
+
 def test_validation_is_made_even_when_only_calibration_needs_it(file_of):
     mine, other = file_of("mine.jsonl", rows(30)), file_of("other.jsonl", rows(100, start=30))
     plan = prepare(spec(mine, train_questions=(other,), methods=("zero_shot",)))
