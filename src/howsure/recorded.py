@@ -56,7 +56,10 @@ def read_recorded(path: Path) -> list[Predictions]:
     )
     _refuse_gaps(table, path)
     groups = ("model", "method", "calibration", "format")
-    return [_predictions(g) for g in table.partition_by(groups, maintain_order=True)]
+    try:
+        return [_predictions(g) for g in table.partition_by(groups, maintain_order=True)]
+    except PredictionsError as error:
+        raise PredictionsError(f"{path}: {error}") from None
 
 
 def _predictions(rows: pl.DataFrame) -> Predictions:
