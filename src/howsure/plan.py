@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -95,9 +97,9 @@ def prepare(spec: RunSpec) -> Plan:
         examples=_examples(evaluated, test, spec, notes),
         categories=evaluated.categories,
         card={
-            "test": {"questions": len(test), "origin": evaluated.origin("test")},
-            "validation": {"questions": len(valid)},
-            "training": {"questions": len(train) if trained else 0, **train_card},
+            "test": {**_counted(test), "origin": evaluated.origin("test")},
+            "validation": _counted(valid),
+            "training": {**_counted(train if trained else []), **train_card},
             "left_out": _left_out(evaluated),
         },
         notes=(*evaluated.notes, *notes),
@@ -194,6 +196,13 @@ def _examples(
             raise UsageError(f"--shots {wanted}: {what}; use fewer")
         notes.append(f"fewer few-shot examples than {wanted} in {len(short)} subjects: {what}")
     return {s: tuple(found[:wanted]) for s, found in of_subject.items() if found}
+
+
+def _counted(questions: Sequence[Question]) -> dict[str, Any]:
+    """How many there are, and a digest that tells whether two runs asked the same ones."""
+    rows = [[q.id, q.subject, q.text, q.reference, *q.choices] for q in questions]
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return {"questions": len(questions), "sha256": digest if questions else None}
 
 
 def _left_out(source: QuestionSet) -> dict[str, list[dict[str, str]]]:

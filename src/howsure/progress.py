@@ -10,8 +10,21 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_WEIGHTS = {"answer": 1.0, "fit probe": 0.2, "fit lora": 4.0, "fit lora_prompt": 6.0}
-"""Rough cost of a stage beside the others; 0.2 for the rest. Only the estimate hangs on it."""
+_WEIGHTS = {
+    "load": 8.0,
+    "answer training": 40.0,
+    "answer validation": 5.0,
+    "answer test": 15.0,
+    "predict zero_shot": 12.0,
+    "fit probe": 19.0,
+    "predict probe": 7.0,
+    "fit lora": 55.0,
+    "predict lora": 6.0,
+    "fit lora_prompt": 95.0,
+    "predict lora_prompt": 9.0,
+}
+"""Seconds of each stage of the quickstart on one core, nothing for the rest. Only the estimate of
+the time left hangs on them."""
 
 _LINE_EVERY = 30.0
 """Seconds between plain lines about one stage that goes on."""
@@ -34,7 +47,7 @@ class Estimate:
     """How much of the whole is done, from the stages that are still to come."""
 
     def __init__(self, units: int, stages: Sequence[str]) -> None:
-        self._weights = {stage: _weight(stage) for stage in stages}
+        self._weights = {stage: _WEIGHTS.get(stage, 0.1) for stage in stages}
         self._done: list[dict[str, float]] = [{} for _ in range(units)]
         self._ended: set[int] = set()
         self._start = time.monotonic()
@@ -158,7 +171,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _weight(stage: str) -> float:
-    return _WEIGHTS.get(stage, _WEIGHTS["answer"] if stage.startswith("answer") else 0.2)
