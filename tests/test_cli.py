@@ -255,6 +255,19 @@ def test_debug_shows_where(howsure, tmp_path):
     assert err.splitlines()[-1].startswith("howsure: error: ")
 
 
+def test_without_the_libraries_for_models(tmp_path, questions, model):
+    """Scores and reports need no torch; what does says how to get it."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from howsure.cli import main\n"
+        f"main(['run', '--model', {str(model)!r}, '--questions', {str(questions)!r}, "
+        f"'--output', {str(tmp_path / 'out')!r}])"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert made.returncode == 1 and made.stderr.count("\n") == 1
+    assert "the library 'torch' is not installed; pip install 'howsure[lm]'" in made.stderr
+
+
 # work -------------------------------------------------------------------------------------------
 
 

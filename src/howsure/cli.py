@@ -255,6 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except ModuleNotFoundError as error:
+        line = f"the library {error.name!r} is not installed; pip install 'howsure[lm]'"
+        code = _complain(error, line, 1, "--debug" in arguments)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
         line = f"unexpected {type(error).__name__}: {first} (--debug shows where)"
