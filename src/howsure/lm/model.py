@@ -26,6 +26,9 @@ Progress = Callable[[int, int], None]
 _BUDGET = {"cpu": 4096, "cuda": 16384}
 """Tokens in one forward pass."""
 
+_GENERATE_BUDGET = {"cpu": 24576, "cuda": 32768}
+"""Tokens whose keys and values are held at a time: each step reads only one token of a row."""
+
 
 class LanguageModel:
     """A frozen causal language model with its tokenizer and, when used, LoRA adapters.
@@ -181,6 +184,7 @@ class LanguageModel:
                 f"{self.context}; use fewer --shots"
             )
         out: list[Generation | None] = [None] * len(passages)
+        budget = _GENERATE_BUDGET[self.device.type]
         done = 0
         with torch.inference_mode(), self.adapters.using(None):
             for batch in batches_by_length(

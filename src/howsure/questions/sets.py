@@ -16,7 +16,7 @@ from howsure.questions.files import Excluded, Part
 from howsure.types import Question
 
 QUICKSTART = "quickstart"
-QUICKSTART_SIZES: dict[SplitName, int] = {"train": 400, "val": 50, "test": 150}
+QUICKSTART_SIZES: dict[SplitName, int] = {"train": 300, "val": 50, "test": 150}
 """Questions per subject in each split of the quickstart quiz."""
 
 DATA_DIR_VARIABLE = "HOWSURE_DATA"
