@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -305,6 +306,20 @@ def test_a_run_that_lacks_a_part_says_so_and_exits_with_1(howsure, tmp_path, que
     assert code == 1 and said.splitlines()[-1] == str(tmp_path / "out" / "report.html")
     last = err.splitlines()[-1]
     assert last.startswith("howsure: error: cut (choice): ") and "random-llama" not in last
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_run(tmp_path, questions, model):
+    asked = ["--model", model, "--questions", questions, "--output", tmp_path / "out"]
+    command = [sys.executable, "-m", "howsure", "run", "--format", "choice", *map(str, asked)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while " load: " not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130 and said.splitlines()[-1] == "howsure: stopped"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "stopped"
 
 
 @pytest.mark.slow  # test_report draws it too; this is the whole way through the command

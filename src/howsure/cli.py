@@ -18,6 +18,8 @@ from howsure.errors import HowsureError, UsageError
 if TYPE_CHECKING:
     from howsure.run import RunResult
 
+INTERRUPTED = 128 + signal.SIGINT
+
 app = typer.Typer(
     name="howsure",
     help="How sure is it? The probability that a language model's answers are correct, and how "
@@ -244,6 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         code = app(args=arguments, prog_name="howsure", standalone_mode=False)
+        if code == INTERRUPTED:  # typer's own way of passing on Ctrl-C
+            print("howsure: stopped", file=sys.stderr)
     except HowsureError as error:
         code = _complain(error, str(error), error.exit_code, "--debug" in arguments)
     except typer.TyperException as error:
@@ -251,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _complain(error, error.format_message().rstrip(".") + hint, 2, False)
     except (typer.Abort, KeyboardInterrupt):
         print("howsure: stopped", file=sys.stderr)
-        code = 128 + signal.SIGINT
+        code = INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -75,7 +75,11 @@ def run(spec: RunSpec, *, show: Display | None = None, at_once: int | None = Non
     card = _card(spec, plan, count, threads)
     store.write_json(directory.card, {**card, "status": store.RUNNING})
 
-    results = _carry_out(units, count, threads, show)
+    try:
+        results = _carry_out(units, count, threads, show)
+    except BaseException:
+        store.write_json(directory.card, {**card, "status": store.STOPPED})
+        raise
     done = [r for r in results if isinstance(r, UnitResult)]
     failures = _failures(units, results)
     card |= _outcome(units, done, failures)

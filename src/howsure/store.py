@@ -14,7 +14,7 @@ from typing import Any
 
 from howsure.errors import UsageError
 
-RUNNING, COMPLETE, PARTIAL, FAILED = "running", "complete", "partial", "failed"
+RUNNING, STOPPED, FAILED, PARTIAL, COMPLETE = "running", "stopped", "failed", "partial", "complete"
 """How far a run came, in `run.json`: partial lacks some of what was asked for, and says what."""
 
 
