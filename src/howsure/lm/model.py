@@ -176,6 +176,8 @@ class LanguageModel:
         """Greedy continuations of the questions, up to a line break or the end token."""
         import torch
 
+        from howsure.lm.generating import greedy
+
         sequences = self.tokens.encode([p.upto(Place.QUESTION) for p in passages])
         longest = max(map(len, sequences), default=0) + max_tokens
         if longest > self.context:
@@ -187,57 +189,15 @@ class LanguageModel:
         budget = _GENERATE_BUDGET[self.device.type]
         done = 0
         with torch.inference_mode(), self.adapters.using(None):
-            for batch in batches_by_length(
-                [len(s) + max_tokens for s in sequences], self._budget * 2
-            ):
-                for i, made in zip(
-                    batch, self._continue([sequences[i] for i in batch], max_tokens), strict=True
-                ):
-                    out[i] = made
+            for batch in batches_by_length([len(s) + max_tokens for s in sequences], budget):
+                texts = [sequences[i] for i in batch]
+                made = greedy(self._model, self.tokens, texts, max_tokens=max_tokens)
+                for i, generation in zip(batch, made, strict=True):
+                    out[i] = generation
                 done += len(batch)
                 if on_progress:
                     on_progress(done, len(passages))
-        return [made for made in out if made is not None]
-
-    def _continue(self, sequences: list[list[int]], max_tokens: int) -> list[Generation]:
-        import torch
-        from transformers import GenerationConfig
-
-        longest = max(map(len, sequences))
-        pad = self.tokens.pad_id
-        ids = torch.tensor([[pad] * (longest - len(s)) + s for s in sequences], device=self.device)
-        mask = torch.tensor(
-            [[0] * (longest - len(s)) + [1] * len(s) for s in sequences], device=self.device
-        )
-        stops = self.tokens.stop_ids
-        made = self._model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=max_tokens,
-                eos_token_id=list(stops),
-                pad_token_id=pad,
-                return_dict_in_generate=True,
-                output_logits=True,
-            ),
-        )
-        new = made.sequences[:, longest:]
-        steps = torch.stack(
-            [
-                logits.float().log_softmax(-1).gather(1, new[:, [t]]).squeeze(1)
-                for t, logits in enumerate(made.logits)
-            ],
-            dim=1,
-        )
-        stop_set = set(stops)
-        out = []
-        for row, scores in zip(new.tolist(), steps.tolist(), strict=True):
-            n = next((t for t, token in enumerate(row) if token in stop_set), len(row))
-            kept = max(n, 1)
-            text = self.tokens.decode(row[:n]).strip()
-            out.append(Generation(text, float(sum(scores[:kept])), kept))
-        return out
+        return [generation for generation in out if generation is not None]
 
     # inside -----------------------------------------------------------------------------------
 

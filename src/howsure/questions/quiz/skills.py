@@ -217,34 +217,29 @@ def alphabet(rng: Random) -> Item:
     return one_of(rng, text, answer, pool)
 
 
-def reversal(rng: Random) -> Item:
-    letters = [rng.choice(_ALPHABET) for _ in range(rng.randint(2, 12))]
-    answer = " ".join(reversed(letters))
+def _in_order(rng: Random, text: str, right: list[str]) -> Item:
+    """Letters in the right order; the wrong answers swap two, or also exchange one."""
 
     def slip() -> str:
-        other = list(reversed(letters))
+        other = right.copy()
         i, j = rng.randrange(len(other)), rng.randrange(len(other))
         other[i], other[j] = other[j], other[i]
         if rng.random() < 0.5:
             other[i] = rng.choice(_ALPHABET)
         return " ".join(other)
 
-    return Item(f"Reverse {' '.join(letters)}.", answer, pick_wrong(rng, answer, slip))
+    answer = " ".join(right)
+    return Item(text, answer, pick_wrong(rng, answer, slip))
+
+
+def reversal(rng: Random) -> Item:
+    letters = [rng.choice(_ALPHABET) for _ in range(rng.randint(2, 12))]
+    return _in_order(rng, f"Reverse {' '.join(letters)}.", letters[::-1])
 
 
 def letter_sorting(rng: Random) -> Item:
     letters = [rng.choice(_ALPHABET) for _ in range(rng.randint(3, 10))]
-    answer = " ".join(sorted(letters))
-
-    def slip() -> str:
-        other = sorted(letters)
-        i, j = rng.randrange(len(other)), rng.randrange(len(other))
-        other[i], other[j] = other[j], other[i]
-        if rng.random() < 0.5:
-            other[i] = rng.choice(_ALPHABET)
-        return " ".join(other)
-
-    return Item(f"Sort {' '.join(letters)}.", answer, pick_wrong(rng, answer, slip))
+    return _in_order(rng, f"Sort {' '.join(letters)}.", sorted(letters))
 
 
 # time and measures -----------------------------------------------------------------------------
