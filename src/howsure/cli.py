@@ -32,7 +32,13 @@ app = typer.Typer(
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", metavar="DIR", help="The folder to write to.")
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        help="The folder to write to. Default: one below runs/, named after what is asked; a "
+        "report on one run goes into its folder.",
+    ),
 ]
 
 
@@ -243,7 +249,7 @@ def score(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits: 0, 1 where the work failed, 2 for bad usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         code = app(args=arguments, prog_name="howsure", standalone_mode=False)
         if code == INTERRUPTED:  # typer's own way of passing on Ctrl-C
@@ -267,6 +273,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         line = f"unexpected {type(error).__name__}: {first} (--debug shows where)"
         code = _complain(error, line, 1, "--debug" in arguments)
     sys.exit(code or 0)
+
+
+def _terminated(*_: object) -> NoReturn:
+    """Leaves by an exception, so that worker processes are ended on the way."""
+    print("howsure: stopped", file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _complain(error: Exception, message: str, code: int, debug: bool) -> int:

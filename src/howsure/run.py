@@ -135,8 +135,7 @@ def _workers(spec: RunSpec, units: Sequence[Unit], at_once: int | None) -> tuple
     A GPU is one worker's. On a CPU several processes of one thread get more done than one process
     of several threads, as long as each one's copy of a model fits into memory.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
+    cores = _cores()
     if at_once is None and loading.pick_device(spec.device) == "cuda":
         at_once = 1
     if at_once is None:
@@ -144,6 +143,17 @@ def _workers(spec: RunSpec, units: Sequence[Unit], at_once: int | None) -> tuple
         at_once = min(cores, max(1, _free_memory() // largest))
     count = max(1, min(at_once, len(units)))
     return count, None if count == 1 else max(1, cores // count)
+
+
+def _cores() -> int:
+    """The cores this process may use; a container's quota (cgroup v2) counts."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return cores
 
 
 def _bytes_needed(checkpoint: Path) -> int:
@@ -258,7 +268,7 @@ def _card(spec: RunSpec, plan: Plan, count: int, threads: int | None) -> dict[st
             "python": platform.python_version(),
             **{name: metadata_version(name) for name in _LIBRARIES},
         },
-        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+        "machine": {"system": platform.platform(), "cores": _cores()},
     }
 
 
