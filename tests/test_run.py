@@ -31,6 +31,9 @@ class Recorder:
     def update(self, *event):
         self.events.append(event)
 
+    def say(self, text):
+        self.events.append((None, text))
+
     def finish(self):
         self.finished += 1
 
@@ -172,6 +175,7 @@ def test_the_display_is_told_of_every_stage(made):
     for name in names:
         shares = [done / total for stage, done, total in sound if stage == name]
         assert shares == sorted(shares) and shares[-1] == 1
+    assert [e[1] for e in show.events if e[0] is None] == ["scoring", "drawing the report"]
     assert show.finished == 1
 
 

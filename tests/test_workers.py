@@ -127,12 +127,14 @@ def test_plain_lines_say_what_took_time(monkeypatch):
     ):
         now[0] += seconds
         shown.update(0, *event)
+    shown.say("scoring")
     shown.finish()
     lines = [line.split("  ", 1)[1] for line in out.getvalue().splitlines()]
     assert [line.split("  (")[0] for line in lines] == [
         "tiny, open  fit probe: 300 of 1,000",
         "tiny, open  fit probe: 1 min",
         "tiny, open  finished (1 of 1)",
+        "scoring",
     ]
     assert "\x1b" not in out.getvalue()
 
@@ -149,7 +151,10 @@ def test_bars_on_a_terminal():
         shown.update(unit, "fit probe", 1, 2)
         time.sleep(0.15)
         shown.update(unit, "", 1, 1)
+    shown.say("scoring")
+    time.sleep(0.15)
     shown.finish()
+    assert "scoring" in out.getvalue()
     assert "tiny, open" in out.getvalue() and "fit probe" in out.getvalue()
 
 

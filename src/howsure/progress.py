@@ -34,10 +34,14 @@ _BRIEF = 1.0
 
 
 class Display(Protocol):
-    """Told of everything; `finish` is called once, whatever happened."""
+    """Told of everything; `finish` comes last, whatever happened."""
 
     def update(self, unit: int, stage: str, done: int, total: int) -> None:
         """How far a stage of a unit is; the stage "" says that the unit has ended."""
+        ...
+
+    def say(self, text: str) -> None:
+        """What is done with all units together, after the last of them."""
         ...
 
     def finish(self) -> None: ...
@@ -81,7 +85,7 @@ class Estimate:
 
     def text(self) -> str:
         left = self.seconds_left()
-        return "" if left is None else f"about {duration(left)} left"
+        return f"about {duration(left)} left" if left else ""
 
 
 class Lines:
@@ -99,18 +103,20 @@ class Lines:
         key, now = (unit, stage), time.monotonic()
         began = self._began.setdefault(key, now)
         if not stage:
-            self._say(unit, f"finished ({self._estimate.ended} of {len(self._labels)})")
+            self._line(unit, f"finished ({self._estimate.ended} of {len(self._labels)})")
         elif done >= total:
             if now - began >= _BRIEF:
-                self._say(unit, f"{stage}: {duration(now - began)}")
+                self._line(unit, f"{stage}: {duration(now - began)}")
         elif now - self._said.setdefault(key, now) > _LINE_EVERY:
             self._said[key] = now
-            self._say(unit, f"{stage}: {done:,} of {total:,}")
+            self._line(unit, f"{stage}: {done:,} of {total:,}")
 
-    def _say(self, unit: int, text: str) -> None:
+    def _line(self, unit: int, text: str) -> None:
         tail = self._estimate.text()
-        line = f"{time.strftime('%H:%M:%S')}  {self._labels[unit]}  {text}"
-        print(f"{line}  ({tail})" if tail else line, file=self._out, flush=True)
+        self.say(f"{self._labels[unit]}  {text}" + (f"  ({tail})" if tail else ""))
+
+    def say(self, text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {text}", file=self._out, flush=True)
 
     def finish(self) -> None:
         """Nothing is left open."""
@@ -150,6 +156,9 @@ class Bars:
             completed=self._estimate.share(),
             what=f"{self._estimate.ended} of {len(self._labels)} done  {self._estimate.text()}",
         )
+
+    def say(self, text: str) -> None:
+        self._progress.update(self._whole, what=text)
 
     def finish(self) -> None:
         self._progress.stop()

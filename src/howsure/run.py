@@ -7,7 +7,8 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -73,27 +74,39 @@ def run(spec: RunSpec, *, show: Display | None = None, at_once: int | None = Non
     units = _units(spec, plan, names, directory)
     count, threads = _workers(spec, units, at_once)
     card = _card(spec, plan, count, threads)
-    store.write_json(directory.card, {**card, "status": store.RUNNING})
-
-    try:
-        results = _carry_out(units, count, threads, show)
-    except BaseException:
-        store.write_json(directory.card, {**card, "status": store.STOPPED})
-        raise
-    done = [r for r in results if isinstance(r, UnitResult)]
-    failures = _failures(units, results)
-    card |= _outcome(units, done, failures)
-    predictions = _collect(done)
-    if not predictions:
-        store.write_json(directory.card, {**card, "status": store.FAILED})
-        raise RunFailed(failures[0])
-    scores = _score(predictions, spec, directory)
-    card["seconds"] |= {"all": round(time.perf_counter() - start, 1)}
-    card["status"] = store.PARTIAL if failures else store.COMPLETE
-    store.write_json(directory.card, card)
-    report = _report(spec, plan, directory, scores, predictions, card)
+    show = show or display([f"{u.name}, {u.format}" for u in units], _stages(units[0]))
+    with _watched(directory, card, show):
+        results = workers.carry_out(
+            units, unit.carry_out, workers=count, threads=threads, on_event=show.update
+        )
+        done = [r for r in results if isinstance(r, UnitResult)]
+        failures = _failures(units, results)
+        card |= _outcome(done, failures)
+        show.say("scoring")
+        predictions = _collect(done)
+        if not predictions:
+            raise RunFailed(failures[0])
+        scores = _score(predictions, spec, directory)
+        card["seconds"] |= {"all": round(time.perf_counter() - start, 1)}
+        card["status"] = store.PARTIAL if failures else store.COMPLETE
+        show.say("drawing the report")
+        report = _report(spec, plan, directory, scores, predictions, card)
     directory.remove_shards()
     return RunResult(directory.path, report, scores, tuple(failures))
+
+
+@contextmanager
+def _watched(directory: RunDirectory, card: dict[str, Any], show: Display) -> Iterator[None]:
+    """However it ends, `run.json` says how, and the display is closed."""
+    store.write_json(directory.card, card)
+    try:
+        yield
+    except BaseException as error:
+        card["status"] = store.FAILED if isinstance(error, RunFailed) else store.STOPPED
+        raise
+    finally:
+        store.write_json(directory.card, card)
+        show.finish()
 
 
 def _model_names(spec: RunSpec) -> dict[str, str]:
@@ -170,19 +183,6 @@ def _free_memory() -> int:
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return 1 << 40
-
-
-def _carry_out(
-    units: Sequence[Unit], count: int, threads: int | None, show: Display | None
-) -> list[UnitResult | Failure]:
-    labels = [f"{u.name}, {u.format}" for u in units]
-    show = show or display(labels, _stages(units[0]))
-    try:
-        return workers.carry_out(
-            units, unit.carry_out, workers=count, threads=threads, on_event=show.update
-        )
-    finally:
-        show.finish()
 
 
 def _stages(unit: Unit) -> list[str]:
@@ -272,9 +272,7 @@ def _card(spec: RunSpec, plan: Plan, count: int, threads: int | None) -> dict[st
     }
 
 
-def _outcome(
-    units: Sequence[Unit], done: Sequence[UnitResult], failures: Sequence[Failure]
-) -> dict[str, Any]:
+def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[str, Any]:
     """What is known afterwards, by format and model."""
     stages: Counter[str] = Counter()
     for result in done:
