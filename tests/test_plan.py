@@ -78,18 +78,21 @@ def test_options_change_the_recipe():
     assert made.seed == 3 and made.output == Path("there")
 
 
-def test_other_questions_take_the_published_settings():
+def test_other_questions_are_asked_as_published():
     made = build(None, {"questions": "data/mine.v2.jsonl.gz"})
-    assert made.settings == {} and made.formats == () and made.choose_by is None
-    assert made.output == Path("runs/mine")
+    assert made.formats == () and made.choose_by is None and made.output == Path("runs/mine")
     assert build(None, {"questions": "mmlu"}).output == Path("runs/mmlu")
 
 
-def test_other_models_take_the_published_settings_unless_the_recipe_is_named():
-    assert build(None, {"models": ("./seven-billion",)}).settings == {}
-    assert build("quickstart", {"models": ("./seven-billion",)}).settings != {}
-    if embedded_names():
-        assert build(None, {"models": embedded_names()[:1]}).settings != {}
+@pytest.mark.parametrize("questions", ["quickstart", "mmlu"])
+def test_other_models_take_the_published_settings_unless_the_recipe_is_named(questions):
+    tiny = load_recipe("quickstart")["settings"]
+    asked = {"questions": questions}
+    assert build(None, asked).settings == tiny
+    assert build(None, {**asked, "models": embedded_names()[:1]}).settings == tiny
+    assert build(None, {**asked, "models": ("./large",)}).settings == {}
+    assert build(None, {**asked, "models": ("./large", *embedded_names())}).settings == {}
+    assert build("quickstart", {**asked, "models": ("./large",)}).settings == tiny
 
 
 @pytest.mark.parametrize(

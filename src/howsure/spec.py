@@ -101,17 +101,20 @@ class RunSpec:
 def build(recipe: str | None, changes: Mapping[str, Any]) -> RunSpec:
     """The recipe with some fields changed, as the command line does it.
 
-    Without a recipe it is `quickstart` when its questions are asked for (they are the default),
-    and else the published settings. The quickstart's own settings of the methods are made for the
-    embedded models; with other models than these they are taken only where the recipe is named.
+    Without a recipe it is `quickstart` when its questions are asked (they are the default). The
+    quickstart's settings of the methods are made for the embedded models: where all models are
+    such, they are taken whatever the questions; where one isn't, only if the recipe is named.
     """
     base: dict[str, Any] = {}
     if recipe is not None:
         base = load_recipe(recipe)
-    elif changes.get("questions", QUICKSTART) == QUICKSTART:
-        base = load_recipe(QUICKSTART)
-        if not set(changes.get("models", ())) <= set(embedded_names()):
-            del base["settings"]
+    else:
+        quick = load_recipe(QUICKSTART)
+        settings = quick.pop("settings")
+        if changes.get("questions", QUICKSTART) == QUICKSTART:
+            base = quick
+        if set(changes.get("models", ())) <= set(embedded_names()):
+            base["settings"] = settings
     if "choice" not in changes.get("formats", ("choice",)):
         base.pop("choose_by", None)
     questions = str(changes.get("questions", base.get("questions", QUICKSTART)))
