@@ -19,13 +19,13 @@ run: install
 	$(OFFLINE) $(BIN)/howsure run
 
 test: install
-	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 install: $(STAMP)
 
