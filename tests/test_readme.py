@@ -19,7 +19,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "per_subject = 60" in code
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(code.replace("per_subject = 60", "per_subject = 4"), names)  # noqa: S102
+    exec(code.replace("per_subject = 60", "per_subject = 4"), names)
     assert (tmp_path / "heatmap.png").stat().st_size > 10_000
     assert len(names["p"]) == 4 * 28  # type: ignore[arg-type]
 
