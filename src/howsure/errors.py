@@ -34,7 +34,7 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = list(known)
         near = get_close_matches(name, names, n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        guess = f"; did you mean {near[0]!r}?" if near else "."
         shown = ", ".join(names[:70])
         tail = f" {hint}" if hint else ""
         super().__init__(f"unknown {kind} {name!r}{guess} Known: {shown}.{tail}")
