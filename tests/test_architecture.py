@@ -41,7 +41,7 @@ HOMES = {
     "typer": {"cli"},
     "numpy": {
         *("types", "answers", "lm", "methods", "calibrate", "metrics", "intervals", "tables"),
-        *("scores", "figures", "report", "unit"),
+        *("scores", "figures", "report", "unit", "recorded"),
     },
 }
 

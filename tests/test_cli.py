@@ -367,8 +367,8 @@ def test_score_reads_its_own_predictions(tmp_path, howsure):
     many = [{**r, "model": m, "format": "open"} for m in ("one", "two") for r in RECORDED]
     path.write_text(as_csv([{**r, "id": i} for i, r in enumerate(many)]))
     assert howsure("score", path, "--output", tmp_path / "out")[0] == 0
-    first = read_recorded(path)
-    again = read_recorded(tmp_path / "out" / "predictions.parquet")
+    first = read_recorded(path).predictions
+    again = read_recorded(tmp_path / "out" / "predictions.parquet").predictions
     assert [p.model for p in first] == ["one", "two"]
     assert [(p.ids, p.p_correct.tolist(), p.answers) for p in first] == [
         (p.ids, p.p_correct.tolist(), p.answers) for p in again
@@ -382,7 +382,8 @@ def test_score_reads_its_own_predictions(tmp_path, howsure):
         ("x.csv", "p_correct,is_correct\n", "no rows"),
         ("x.csv", "p_correct,is_correct\n1.5,1\n", "row 1: p_correct is '1.5'"),
         ("x.csv", "p_correct,is_correct\n0.5,1\nnan,1\n", "row 2: p_correct is 'nan'"),
-        ("x.csv", "p_correct,is_correct\n0.5,1\n,1\n", "row 2: p_correct is None"),
+        ("x.csv", "p_correct,is_correct\n,1\n,1\n", "no row has a 'p_correct'"),
+        ("x.csv", "p_correct,is_correct\n0.5,1\n0.5,\n", "row 2: is_correct is None"),
         ("x.csv", "p_correct,is_correct\n0.5,maybe\n", "row 1: is_correct is 'maybe'"),
         ("x.csv", "p_correct,is_correct,id\n0.5,1,a\n0.5,0,a\n", "'a' occurs twice"),
         ("x.csv", "p_correct,is_correct,subject\n0.5,1,a\n0.5,0,\n", "row 2: no subject"),

@@ -1,0 +1,165 @@
+"""`howsure run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from howsure.cli.base import Debug, Output, summarise
+from howsure.errors import HowsureError
+
+if TYPE_CHECKING:
+    from howsure.run import RunResult
+
+
+def run(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            show_default=False,
+            help="quickstart or kapoor2024. Without one: quickstart, unless --questions says "
+            "otherwise.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_DIR",
+            help="An embedded model, a local folder or a Hub id; may be repeated. Default: all "
+            "embedded models.",
+        ),
+    ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET|PATH",
+            help="What is asked: quickstart, a set by name (mmlu, ...), a JSONL or CSV file, or a "
+            "folder.",
+        ),
+    ] = None,
+    train_questions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SET|PATH",
+            help="What estimators are trained on; may be repeated. Default: the train split of "
+            "--questions.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where sets are looked for as <set>.<split>.jsonl(.gz), before the Hub; also "
+            "HOWSURE_DATA.",
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD",
+            help="zero_shot, probe, lora, lora_prompt, likelihood or subject_prior; may be "
+            "repeated. Default: all.",
+        ),
+    ] = None,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SUBJECT", help="Only this subject of --questions; may be repeated."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="choice|open",
+            help="Multiple choice or free text. Default: the recipe's, else choice if all "
+            "questions have choices.",
+        ),
+    ] = None,
+    choose_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="letter|text",
+            help="How a choice is made: the likeliest letter, or the option whose text is "
+            "likeliest.",
+        ),
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Solved examples before each question, from the dev split. Default: 5 if there "
+            "is one.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="At most N questions per subject, test and validation."),
+    ] = None,
+    train_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="At most N training questions. Default: 20000."),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|temperature|platt|isotonic",
+            help="Calibration on validation answers, beside the uncalibrated. Default: "
+            "temperature.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Default: 0.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="auto|float32|bfloat16")] = None,
+    output: Output = None,
+    debug: Debug = False,
+) -> None:
+    """Ask models, fit estimators, score them by subject, and write a report."""
+    from howsure.spec import build
+
+    given: dict[str, Any] = {
+        "models": model,
+        "questions": questions,
+        "train_questions": train_questions,
+        "data_dir": data_dir,
+        "methods": method,
+        "subjects": subject,
+        "formats": None if format is None else [format],
+        "choose_by": choose_by,
+        "shots": shots,
+        "limit": limit,
+        "train_size": train_size,
+        "calibrate": calibrate,
+        "seed": seed,
+        "device": device,
+        "dtype": dtype,
+        "output": output,
+    }
+    changes = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None and value != []
+    }
+    spec = build(recipe, changes)
+
+    from howsure import run as running
+
+    _finish(running.run(spec))
+
+
+def _finish(result: RunResult) -> None:
+    """The summary, what went wrong, and the path of the report as the last line."""
+    summarise(result.scores)
+    print(result.report, flush=True)
+    if result.failures:
+        raise PartlyFailed(result)
+
+
+class PartlyFailed(HowsureError):
+    """A run that left results, but not all that were asked for."""
+
+    def __init__(self, result: RunResult) -> None:
+        first, *more = result.failures
+        rest = f" ({len(more)} more: see {result.directory / 'run.json'})" if more else ""
+        super().__init__(first.message + rest)
+        self.trace = "\n".join(f.trace for f in result.failures)

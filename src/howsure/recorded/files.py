@@ -1,0 +1,72 @@
+"""CSV, JSONL and Parquet files → a table with a row per answer, whatever the columns are called."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from howsure.errors import PredictionsError
+
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Every column of the file, in its order.
+
+    Columns of CSV and JSONL files are text (numbers as written, lists and objects as JSON), those
+    of Parquet keep their types; an empty field is null. Raises PredictionsError for a file that
+    can't be read.
+    """
+    readers: Mapping[str, Callable[[Path], pl.DataFrame]] = {
+        ".csv": lambda p: pl.read_csv(p, infer_schema=False),
+        ".jsonl": _read_jsonl,
+        ".parquet": pl.read_parquet,
+    }
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    if suffix not in readers or path.name.endswith(".parquet.gz"):
+        raise PredictionsError(
+            f"{path}: not a kind of file that is read; name it {', '.join(SUFFIXES)}"
+        )
+    if not path.is_file():
+        raise PredictionsError(f"there is no file {path}; check the path")
+    try:
+        return readers[suffix](path)
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PredictionsError(f"{path} can't be read as {suffix[1:]}: {first}") from error
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) of a JSONL file; `.gz` is unpacked, empty lines are passed over.
+
+    Raises PredictionsError with the line for what is no JSON object, OSError for what is no file.
+    """
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise PredictionsError(f"{path}, line {number}: not JSON; mend the line") from None
+        if not isinstance(row, dict):
+            raise PredictionsError(f"{path}, line {number}: not a JSON object; mend the line")
+        yield number, row
+
+
+def _read_jsonl(path: Path) -> pl.DataFrame:
+    """A column that only some objects have has gaps."""
+    rows = [{k: _text(v) for k, v in row.items()} for _, row in read_objects(path)]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String))
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,323 @@
+"""Files of confidences from elsewhere: columns of any name, scales that are no probability."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import defaultdict
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from howsure.calibrate import fit_calibrator
+from howsure.errors import PredictionsError, UsageError
+from howsure.recorded import Columns, Scale, read_recorded
+from howsure.recorded.options import softmax
+from howsure.recorded.recalibrate import FOLDS, folds, recalibrated
+from howsure.scores import score
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes rows as a JSONL file, and gives its path."""
+
+    def write(rows, name="mine.jsonl"):
+        path = tmp_path / name
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return path
+
+    return write
+
+
+def rows_of(n, **columns):
+    return [{k: v(i) if callable(v) else v for k, v in columns.items()} for i in range(n)]
+
+
+# columns ------------------------------------------------------------------------------------------
+
+
+def test_columns_are_guessed_by_name_and_the_guess_is_said(table):
+    rows = rows_of(4, Confidence=lambda i: i / 4, correct=lambda i: i > 1, topic="t", qid=str)
+    found = read_recorded(table(rows))
+    (p,) = found.predictions
+    assert p.p_correct.tolist() == [0, 0.25, 0.5, 0.75] and p.subjects == ("t",) * 4
+    assert p.method == "Confidence" and p.ids == ("0", "1", "2", "3")
+    (note,) = found.notes
+    for part in ("'Confidence' (--p-column)", "'correct' (--correct-column)", "'topic'", "'qid'"):
+        assert part in note
+
+
+def test_our_own_columns_are_no_guess(table):
+    rows = rows_of(3, p_correct=0.5, confidence=0.1, is_correct=True, correct=False)
+    found = read_recorded(table(rows))
+    assert found.notes == () and found.predictions[0].p_correct.tolist() == [0.5] * 3
+    assert found.predictions[0].method == "recorded" and found.predictions[0].is_correct.all()
+
+
+def test_named_columns_win(table):
+    rows = rows_of(4, confidence=0.1, mine=0.7, right=1, correct=0, who="a", item=str, way="w")
+    columns = Columns(
+        p=("mine",), correct="right", model="who", id="item", method="way", subject="who"
+    )
+    (p,) = read_recorded(table(rows), columns).predictions
+    assert p.p_correct.tolist() == [0.7] * 4 and p.is_correct.all()
+    assert (p.model, p.method, p.subjects[0]) == ("a", "w", "a")
+
+
+def test_several_confidences_are_several_methods(table):
+    rows = rows_of(4, a=0.1, b=0.7, correct=lambda i: i > 1)
+    found = read_recorded(table(rows), Columns(p=("a", "b"))).predictions
+    assert [(p.method, p.p_correct[0]) for p in found] == [("a", 0.1), ("b", 0.7)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"conf": 0.5, "prob": 0.5, "correct": 1}, "'conf' and 'prob' could all be the confidence"),
+        ({"conf": 0.5, "correct": 1, "acc": 1}, "--correct-column"),
+        ({"conf": 0.5, "correct": 1, "topic": "a", "domain": "b"}, "--subject-column"),
+        ({"conf": 0.5, "pred": "a"}, "has no column 'is_correct'"),
+        ({"correct": 1}, "--p-column or --options-column"),
+        ({"conf": "high", "correct": 1}, "row 1: conf is 'high'"),
+        ({"conf": 85, "correct": 1}, "--percent if they are percentages"),
+        ({"conf": -3.2, "correct": 1}, "--recalibrate isotonic"),
+        ({"conf": 0.5, "correct": "B"}, "row 1: correct is 'B'; it must be true or false"),
+        ({"conf": 0.5, "correct": 1, "id": "x"}, "the id 'x' occurs twice"),
+        ({"probs": [0.5, 0.2], "correct": 1}, "row 1: probs sums to 0.700, not 1"),
+        ({"probs": [1.0], "correct": 1}, "row 1: probs is '[1.0]'; it must be a list of two"),
+        ({"probs": [0.4, 0.6], "pred": "C", "correct": 1}, "row 1: pred is 'C'"),
+        ({"probs": ["a", "b"], "correct": 1}, "a list of two or more numbers"),
+    ],
+)
+def test_what_is_not_clear_is_refused_in_one_line(table, columns, words):
+    with pytest.raises(PredictionsError) as refused:
+        read_recorded(table([columns, columns]))
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+    assert "mine.jsonl" in str(refused.value)
+
+
+def test_a_named_column_that_is_not_there(table):
+    path = table(rows_of(2, conf=0.5, correct=1))
+    with pytest.raises(UsageError, match=r"unknown column 'cnf'; did you mean 'conf'\?.*--p-col"):
+        read_recorded(path, Columns(p=("cnf",)))
+
+
+def test_parquet_keeps_its_types(tmp_path):
+    frame = pl.DataFrame({"conf": [0.1, None, 0.3], "correct": [True, False, False]})
+    frame.write_parquet(tmp_path / "mine.parquet")
+    found = read_recorded(tmp_path / "mine.parquet")
+    assert found.predictions[0].p_correct.tolist() == [0.1, 0.3]
+    assert found.predictions[0].ids == ("1", "3")  # the row's number
+    lists = pl.DataFrame({"probs": [[0.25, 0.75], [0.5, 0.5]], "gold": [1, 1]})
+    lists.write_parquet(tmp_path / "lists.parquet")
+    (p,) = read_recorded(tmp_path / "lists.parquet").predictions
+    assert p.p_correct.tolist() == [0.75, 0.5] and p.is_correct.tolist() == [True, False]
+
+
+def test_missing_confidences_are_counted_by_model_and_never_filled(table):
+    rows = rows_of(
+        10, conf=lambda i: None if i < 3 else 0.5, correct=True, model=lambda i: "ab"[i % 2]
+    )
+    found = read_recorded(table(rows))
+    assert sum(len(p) for p in found.predictions) == 7
+    assert "3 of 10 rows have no 'conf' and are left out (a 2; b 1)" in found.notes[-1]
+
+
+def test_correctness_from_the_two_answers(table):
+    rows = [
+        {"conf": 0.5, "pred": " b", "gold": "B"},
+        {"conf": 0.5, "pred": "2.0", "gold": 2},
+        {"conf": 0.5, "pred": None, "gold": "a"},
+        {"conf": 0.5, "pred": "a", "gold": "b"},
+    ]
+    found = read_recorded(table(rows))
+    assert found.predictions[0].is_correct.tolist() == [True, True, False, False]
+    assert "1 rows without an answer count as wrong" in " ".join(found.notes)
+
+
+def test_options_give_the_probability_of_the_chosen_one(table):
+    rows = [
+        {"probs": [0.1, 0.9], "pred": "A", "gold": "B"},
+        {"probs": [0.2, 0.3, 0.5], "pred": 2, "gold": 2},
+        {"probs": [0.4, 0.6], "pred": None, "gold": 1},
+    ]
+    found = read_recorded(table(rows))
+    (p,) = found.predictions
+    assert p.p_correct.tolist() == [0.1, 0.5] and p.is_correct.tolist() == [False, True]
+    assert p.format == "choice" and "1 of 3 rows have no 'probs'" in " ".join(found.notes)
+
+
+@given(st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_softmax_is_that_of_scipy(logits):
+    from scipy.special import softmax as oracle
+
+    np.testing.assert_allclose(softmax(np.array(logits)), oracle(np.array(logits), axis=1), 1e-12)
+
+
+def test_log_probabilities_go_through_a_softmax(table):
+    rows = [{"logprobs": [-1.0, -3.0], "correct": True}, {"logprobs": [-9.0, -8.0], "correct": 0}]
+    found = read_recorded(table(rows))
+    expected = [1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(-1.0))]
+    np.testing.assert_allclose(found.predictions[0].p_correct, expected)
+    assert "softmax over the options" in " ".join(found.notes)
+
+
+def test_prompts_of_one_question_are_models_of_their_own(table):
+    rows = [
+        {"id": q, "prompt": k, "conf": 0.5, "correct": 1, "model": "m"}
+        for q in "ab"
+        for k in (0, 1)
+    ]
+    found = read_recorded(table(rows))
+    assert [p.model for p in found.predictions] == ["m · prompt 0", "m · prompt 1"]
+    assert all(p.ids == ("a", "b") for p in found.predictions)
+    assert "--variant-column" in found.notes[-1]
+    named = read_recorded(table(rows), Columns(variant="prompt")).predictions
+    assert [p.model for p in named] == [p.model for p in found.predictions]
+
+
+def test_two_files_must_not_hold_the_same_group(table):
+    rows = rows_of(3, p_correct=0.5, is_correct=1, model="m")
+    with pytest.raises(PredictionsError, match="two of the files hold m, recorded"):
+        read_recorded([table(rows, "a.jsonl"), table(rows, "b.jsonl")])
+
+
+# scales -------------------------------------------------------------------------------------------
+
+
+def test_percentages_only_when_said(table):
+    rows = rows_of(4, conf=lambda i: f"{20 * i}%" if i else 5, correct=lambda i: i > 1)
+    found = read_recorded(table(rows), Columns(), Scale(percent=True))
+    np.testing.assert_allclose(found.predictions[0].p_correct, [0.05, 0.2, 0.4, 0.6])
+    assert "in percent" in " ".join(found.notes)
+
+
+def noisy(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n)
+    return z, rng.random(n) < 1 / (1 + np.exp(-2 * z))
+
+
+@pytest.mark.parametrize("kind", ["platt", "isotonic"])
+def test_recalibrated_scores_are_probabilities_fitted_without_their_fold(kind):
+    z, y = noisy()
+    ids = [f"q{i}" for i in range(len(z))]
+    p = recalibrated(kind, 50 + 10 * z, y, ids)
+    assert ((p >= 0) & (p <= 1)).all()
+    assert roc_auc_score(y, p) > roc_auc_score(y, z) - 0.03
+    fold = folds(ids)
+    here = fold == 2
+    changed = y.copy()
+    changed[here] = ~changed[here]  # its own labels don't reach a fold
+    assert (recalibrated(kind, 50 + 10 * z, changed, ids)[here] == p[here]).all()
+    if kind == "platt":  # logistic regression on the score itself
+        scale = (50 + 10 * z).std()
+        x = 1 / (1 + np.exp(-(z - z.mean()) * 10 / scale))
+        np.testing.assert_allclose(fit_calibrator("platt", x[~here], y[~here])(x[here]), p[here])
+
+
+@given(st.lists(st.text(max_size=3), min_size=1, max_size=60))
+def test_folds_keep_equal_ids_together_and_are_even(ids):
+    fold = folds(ids)
+    by_id = defaultdict(set)
+    for text, k in zip(ids, fold, strict=True):
+        by_id[text].add(k)
+    assert all(len(k) == 1 for k in by_id.values())
+    sizes = np.bincount([next(iter(k)) for k in by_id.values()], minlength=FOLDS)
+    assert sizes.max() - sizes.min() <= 1
+    assert (folds(ids[::-1])[::-1] == fold).all()
+
+
+def test_what_is_no_probability_by_name_needs_recalibration(table):
+    z, y = noisy()
+    path = table([{"logit_perplexity": -v, "correct": bool(c)} for v, c in zip(z, y, strict=True)])
+    columns = Columns(p=("logit_perplexity",))
+    with pytest.raises(PredictionsError, match="likelihood or perplexity of the text"):
+        read_recorded(path, columns)
+    scale = Scale(recalibrate="isotonic", lower_is_surer=True)
+    found = read_recorded(path, columns, scale)
+    (p,) = found.predictions
+    assert p.calibration == "isotonic" and "cross-validation" in found.notes[-1]
+    assert roc_auc_score(y, p.p_correct) > 0.75
+
+
+def test_probabilities_are_shown_beside_the_recalibrated(table):
+    z, y = noisy()
+    p = 1 / (1 + np.exp(-z))
+    path = table([{"conf": float(v), "correct": bool(c)} for v, c in zip(p, y, strict=True)])
+    found = read_recorded(path, scale=Scale(recalibrate="platt")).predictions
+    assert [f.calibration for f in found] == ["none", "platt"]
+
+
+def test_scales_that_make_no_sense(table):
+    with pytest.raises(PredictionsError, match="add --recalibrate"):
+        Scale(lower_is_surer=True)
+    with pytest.raises(PredictionsError, match="platt or isotonic"):
+        Scale(recalibrate="temperature")
+    few = table(rows_of(3, conf=50, correct=1))
+    with pytest.raises(PredictionsError, match="at least 5 questions"):
+        read_recorded(few, scale=Scale(recalibrate="platt"))
+    sure = table(rows_of(30, conf=50, correct=1))
+    with pytest.raises(PredictionsError, match="30 right and 0 wrong"):
+        read_recorded(sure, scale=Scale(recalibrate="platt"))
+
+
+# real files ---------------------------------------------------------------------------------------
+
+
+def naive_ece(p, y):
+    """The definition, bin by bin, in decimal numbers."""
+    bins = defaultdict(list)
+    for value, right in zip(p, y, strict=True):
+        bins[min(9, int(Decimal(repr(value)) * 10))].append((value, right))
+    return sum(abs(sum(r - v for v, r in rows)) for rows in bins.values()) / len(p)
+
+
+def check_against_oracles(path: Path, confidence, groups: int, missing: int):
+    """Every row of the table, against scikit-learn and the definition on the file's own rows."""
+    found = read_recorded(path)
+    assert len(found.predictions) == groups
+    table = score(found.predictions, resamples=2).filter(pl.col("subject") != "macro")
+    by_cell = defaultdict(list)
+    lacking = 0
+    with gzip.open(path, "rt") as file:
+        for row in map(json.loads, file):
+            model, p = confidence(row)
+            if p is None:
+                lacking += 1
+                continue
+            for subject in (row["subject"], "pooled"):
+                by_cell[model, subject].append((p, row["correct"]))
+    assert lacking == missing and len(table) == len(by_cell)
+    for row in table.iter_rows(named=True):
+        p, y = zip(*by_cell[row["model"], row["subject"]], strict=True)
+        assert row["n"] == len(p)
+        assert abs(row["ece"] - naive_ece(p, y)) < 1e-9
+        assert abs(row["auroc"] - roc_auc_score(y, p)) < 1e-9
+    return found
+
+
+def test_verbal_confidences_of_eight_real_models(shared_data):
+    path = shared_data / "predictions" / "mmlu_pro_verbal_confidence.jsonl.gz"
+    found = check_against_oracles(
+        path, lambda r: (r["model"], r["verbal_numerical"]), groups=8, missing=1785
+    )
+    assert "1,785 of 96,256 rows" in " ".join(found.notes)
+    assert len(set(found.predictions[0].subjects)) == 14
+
+
+def test_option_probabilities_under_ten_prompts(shared_data):
+    path = shared_data / "predictions" / "conformal_llama13b_mmlu.jsonl.gz"
+    found = check_against_oracles(
+        path,
+        lambda r: (f"LLaMA-13B · prompt {r['prompt']}", r["probs"][r["pred"]]),
+        groups=10,
+        missing=0,
+    )
+    assert len({p.ids for p in found.predictions}) == 1  # the same questions under every prompt
