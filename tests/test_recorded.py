@@ -321,3 +321,123 @@ def test_option_probabilities_under_ten_prompts(shared_data):
         missing=0,
     )
     assert len({p.ids for p in found.predictions}) == 1  # the same questions under every prompt
+
+
+# lm-evaluation-harness ----------------------------------------------------------------------------
+
+HARNESS = Path(__file__).parent / "data" / "lm_eval"
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log of the harness, changed by a function of its lines; gives the new file's path."""
+    (source,) = HARNESS.glob("models__tiny-llama-s/samples_quiz_addition_*")
+
+    def write(change=lambda rows: rows, name="samples_quiz_addition_2026-01-02T03-04-05.678.jsonl"):
+        rows = [json.loads(line) for line in source.read_text().splitlines()]
+        path = tmp_path / "owner__model" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(map(json.dumps, change(rows))))
+        return path
+
+    return write
+
+
+def test_harness_logs_of_two_models():
+    found = read_recorded(HARNESS)
+    assert [p.model for p in found.predictions] == ["models/tiny-llama-l", "models/tiny-llama-s"]
+    for p in found.predictions:
+        assert (p.method, p.format, len(p)) == ("likelihood", "choice", 24)
+        assert set(p.subjects) == {"addition", "clock"} and p.ids[0] == "quiz_addition/0"
+        assert (p.p_correct > 0.25).all()  # the likeliest of four
+    said = " ".join(found.notes)
+    assert "as recorded; mean 0.6667, as in the results file" in said
+    assert "quiz_division" in said and "no log-likelihoods of options; left out" in said
+
+
+def test_harness_probabilities_are_the_softmax_of_the_question_s_own_options():
+    (path,) = HARNESS.glob("models__tiny-llama-s/samples_quiz_clock_*")  # with acc_mutual_info
+    (p,) = read_recorded(path).predictions
+    for i, row in enumerate(map(json.loads, path.read_text().splitlines())):
+        scores = np.array([float(s) for s, _ in row["filtered_resps"][:4]])
+        q = np.exp(scores - np.logaddexp.reduce(scores))
+        assert len(row["filtered_resps"]) == 8
+        assert p.p_correct[i] == pytest.approx(q.max(), rel=1e-12)
+        assert p.answers[i] == row["doc"]["choices"][q.argmax()]
+        assert p.is_correct[i] == (p.answers[i] == row["doc"]["answer"]) == row["acc"]
+
+
+def test_harness_repeats_are_left_out_and_counted(log):
+    found = read_recorded(log(lambda rows: [*rows, *rows[:3]]))
+    assert len(found.predictions[0]) == 12 and "3 repeated questions" in " ".join(found.notes)
+    assert found.predictions[0].model == "owner/model"
+
+
+def test_harness_other_filters_are_the_same_answers(log):
+    found = read_recorded(log(lambda rows: [*rows, *({**r, "filter": "b"} for r in rows)]))
+    assert len(found.predictions[0]) == 12 and "repeated" not in " ".join(found.notes)
+
+
+def test_harness_of_two_runs_the_newer_counts(log):
+    log(lambda rows: rows[:4], "samples_quiz_addition_2026-05-02T03-04-05.678.jsonl")
+    found = read_recorded(log().parent)
+    assert len(found.predictions[0]) == 4 and "1 older logs" in " ".join(found.notes)
+
+
+def test_harness_grades_that_do_not_follow_from_the_log_are_refused(log):
+    def turned(rows):
+        return [{**r, "acc": 1.0 - r["acc"]} if k == 2 else r for k, r in enumerate(rows)]
+
+    with pytest.raises(PredictionsError, match=r"line 3: .*that doesn't fit together"):
+        read_recorded(log(turned))
+
+
+def test_harness_targets_that_are_numbers_among_numbers(log):
+    """The target "2" of options 1, 2, 3, 4: an index here, a text there; the grades tell."""
+
+    def numbered(target):
+        def change(rows):
+            texts = ["1", "2", "3", "4"]
+            requests = {
+                f"gen_args_{k}": {"arg_0": "Q", "arg_1": f" {t}"} for k, t in enumerate(texts)
+            }
+            return [{**r, "arguments": requests, "target": target(int(r["target"]))} for r in rows]
+
+        return change
+
+    correct = read_recorded(log()).predictions[0].is_correct.tolist()
+    for target in (lambda k: str(k), lambda k: str(k + 1), lambda k: f"[{k}, {k}]"):
+        assert read_recorded(log(numbered(target))).predictions[0].is_correct.tolist() == correct
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: [], "holds no samples"),
+        (lambda rows: [{"a": 1}], "line 1: no 'doc_id'"),
+        (lambda rows: [{**rows[0], "target": "9"}], "target is 9"),
+        (lambda rows: [{**r, "filtered_resps": ["x"]} for r in rows], "no log-likelihoods"),
+        (
+            lambda rows: [{**rows[0], "filtered_resps": [["nan", "False"]] * 4}],
+            "they must be finite",
+        ),
+    ],
+)
+def test_harness_logs_that_cannot_be_used(log, change, words):
+    with pytest.raises(PredictionsError, match=words):
+        read_recorded(log(change))
+
+
+def test_harness_logs_can_be_recalibrated_and_have_no_columns_to_name(log):
+    found = read_recorded(log(), scale=Scale(recalibrate="isotonic"))
+    assert [p.calibration for p in found.predictions] == ["none", "isotonic"]
+    with pytest.raises(UsageError, match="leave out all options but"):
+        read_recorded(log(), Columns(p=("x",)))
+
+
+def test_folders_without_logs(tmp_path):
+    with pytest.raises(PredictionsError, match="holds no logs of an evaluation"):
+        read_recorded(tmp_path)
+    (tmp_path / "predictions.parquet").touch()
+    with pytest.raises(PredictionsError, match="howsure report"):
+        read_recorded(tmp_path)

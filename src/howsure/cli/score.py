@@ -21,8 +21,9 @@ def score(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="CSV, JSONL (.gz) or Parquet files with a row per answer. Columns that no option "
-            "names are guessed by their names, and the guess is said.",
+            help="CSV, JSONL (.gz) or Parquet files with a row per answer; sample logs of "
+            "lm-evaluation-harness, or a folder with them. Columns that no option names are "
+            "guessed by their names, and the guess is said.",
         ),
     ],
     p_column: Annotated[

@@ -16,7 +16,8 @@ from pathlib import Path
 from howsure.errors import PredictionsError, UsageError
 from howsure.recorded.columns import Columns
 from howsure.recorded.files import read_table
-from howsure.recorded.rows import Recorded, Scale, recorded
+from howsure.recorded.harness import is_sample_log, read_sample_logs, sample_logs
+from howsure.recorded.rows import Recorded, Scale, also_recalibrated, recorded
 
 __all__ = ["Columns", "Recorded", "Scale", "read_recorded"]
 
@@ -26,7 +27,10 @@ def read_recorded(
     columns: Columns = Columns(),  # noqa: B008 (frozen)
     scale: Scale = Scale(),  # noqa: B008
 ) -> Recorded:
-    """The predictions in CSV, JSONL or Parquet files, and what was guessed, left out or changed.
+    """The predictions in files, and what was guessed, left out or changed on the way.
+
+    A path is a CSV, JSONL or Parquet file, a sample log of lm-evaluation-harness
+    (`samples_*.jsonl`), or a folder with such logs; `columns` are of tables.
 
     Answers are grouped by model, method, calibration and format, in their order. Where a file says
     nothing of it, `model` is the file's name, `method` the confidence's column ("recorded" for
@@ -36,16 +40,46 @@ def read_recorded(
     Raises PredictionsError with file, row and remedy for what can't be used; a confidence that is
     missing leaves its row out, which is counted and stated.
     """
-    files = [paths] if isinstance(paths, Path) else list(paths)
-    if not files:
+    given = [paths] if isinstance(paths, Path) else list(paths)
+    if not given:
         raise UsageError("nothing to score; give a file")
-    parts = [recorded(read_table(path), path, columns, scale) for path in files]
+    files = [file for path in given for file in _files(path)]
+    logs = [file for file in files if is_sample_log(file)]
+    parts = [recorded(read_table(f), f, columns, scale) for f in files if f not in logs]
+    if logs:
+        _refuse_columns(logs[0], columns, scale)
+        parts.append(also_recalibrated(read_sample_logs(logs), scale.recalibrate))
     found = Recorded(
         tuple(p for part in parts for p in part.predictions),
         tuple(note for part in parts for note in part.notes),
     )
     _refuse_repeats(found)
     return found
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or the logs in a folder."""
+    if not path.is_dir():
+        return [path]
+    if logs := sample_logs(path):
+        return logs
+    if (path / "predictions.parquet").is_file():
+        raise PredictionsError(
+            f"{path} is a run directory, whose scores are made: `howsure report {path}`; or give "
+            "its predictions.parquet"
+        )
+    raise PredictionsError(
+        f"{path} holds no logs of an evaluation (samples_*.jsonl); give a file with a row per "
+        "answer"
+    )
+
+
+def _refuse_columns(path: Path, columns: Columns, scale: Scale) -> None:
+    if columns != Columns() or scale.percent or scale.lower_is_surer:
+        raise UsageError(
+            f"{path} is a log of an evaluation, whose columns are known; leave out all options but "
+            "--recalibrate and --output"
+        )
 
 
 def _refuse_repeats(found: Recorded) -> None:

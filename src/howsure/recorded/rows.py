@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from howsure.errors import PredictionsError
 from howsure.recorded.columns import SCORE_NAME, Columns, resolve
@@ -76,11 +77,30 @@ def recorded(frame: pl.DataFrame, path: Path, columns: Columns, scale: Scale) ->
             predictions += _predictions(group, scale, column, where)
         notes += [*said, *missing]
     if scale.recalibrate:
-        notes.append(
-            f"{scale.recalibrate}: probabilities made of the confidences by {FOLDS}-fold "
-            "cross-validation on these answers, each by a fit that has not seen its question"
-        )
+        notes.append(_how(scale.recalibrate))
     return Recorded(tuple(predictions), tuple(f"{path.name}: {note}" for note in notes))
+
+
+def also_recalibrated(found: Recorded, kind: str | None) -> Recorded:
+    """With each of the predictions a second time, recalibrated; as it is for None."""
+    if kind is None:
+        return found
+    pairs = [
+        (p, replace(p, calibration=kind, p_correct=_recalibrated(p, kind)))
+        for p in found.predictions
+    ]
+    return Recorded(tuple(p for pair in pairs for p in pair), (*found.notes, _how(kind)))
+
+
+def _recalibrated(p: Predictions, kind: str) -> NDArray[np.float64]:
+    return recalibrated(kind, p.p_correct, p.is_correct, p.ids)
+
+
+def _how(kind: str) -> str:
+    return (
+        f"{kind}: probabilities made of the confidences by {FOLDS}-fold cross-validation on these "
+        "answers, each by a fit that has not seen its question"
+    )
 
 
 def _method(column: str) -> str:
