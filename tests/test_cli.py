@@ -88,6 +88,8 @@ def test_the_options_are_those_of_the_contract(howsure):
         *("--model", "--questions", "--train-questions", "--data-dir", "--method", "--subject"),
         *("--format", "--choose-by", "--shots", "--limit", "--train-size", "--calibrate"),
         *("--seed", "--device", "--dtype", "--output", "--debug"),
+        *("--revision", "--adapter", "--quantize", "--attention", "--device-map"),
+        *("--trust-remote-code",),
     }
 
 

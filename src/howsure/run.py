@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from howsure import methods, store, unit, workers
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.lm import embedded_names, loading
+from howsure.lm.precision import pick_dtype
 from howsure.plan import Plan, prepare
 from howsure.progress import Display, display
 from howsure.spec import RunSpec
@@ -116,7 +117,7 @@ def _model_names(spec: RunSpec) -> dict[str, str]:
         raise ModelError("this installation holds no embedded models; name one with --model")
     names: dict[str, str] = {}
     for model in wanted:
-        loading.find_checkpoint(model)
+        loading.find_checkpoint(model, spec.load)
         name = Path(model).resolve().name if Path(model).is_dir() else model
         if store.file_name(name) in map(store.file_name, names):
             raise UsageError(f"two models are called {name!r}; rename one of the folders")
@@ -126,7 +127,7 @@ def _model_names(spec: RunSpec) -> dict[str, str]:
 
 def _check_settings(spec: RunSpec) -> None:
     """Device, dtype and the methods' settings; this is where torch is first imported."""
-    loading.pick_dtype(spec.dtype, loading.pick_device(spec.device))
+    pick_dtype(spec.dtype, loading.pick_device(spec.device))
     for method in spec.methods:
         methods.spec_from(method, spec.settings.get(method, {}))
 
@@ -152,7 +153,7 @@ def _workers(spec: RunSpec, units: Sequence[Unit], at_once: int | None) -> tuple
     if at_once is None and loading.pick_device(spec.device) == "cuda":
         at_once = 1
     if at_once is None:
-        largest = max(_bytes_needed(loading.find_checkpoint(u.model)) for u in units)
+        largest = max(_bytes_needed(loading.find_checkpoint(u.model, spec.load)) for u in units)
         at_once = min(cores, max(1, _free_memory() // largest))
     count = max(1, min(at_once, len(units)))
     return count, None if count == 1 else max(1, cores // count)

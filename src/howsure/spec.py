@@ -11,15 +11,17 @@ from typing import Any, get_args
 
 from howsure.calibrate import CALIBRATIONS
 from howsure.errors import UnknownName, UsageError
-from howsure.lm import embedded_names
+from howsure.lm import LoadOptions, embedded_names
+from howsure.lm.options import DEVICES, DTYPES
 from howsure.methods import METHODS
 from howsure.questions import QUICKSTART
 from howsure.types import ChooseBy, Format
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 CHOOSE_BY: tuple[ChooseBy, ...] = get_args(ChooseBy)
-DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("auto", "float32", "bfloat16")
+
+LOAD_OPTIONS = tuple(f.name for f in fields(LoadOptions))
+"""Their names: options of the command line, and keys of a recipe's table `load`."""
 
 TRAIN_SIZE = 20_000
 """Training questions at most, all sets together; the published setting."""
@@ -57,6 +59,8 @@ class RunSpec:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    load: LoadOptions = field(default_factory=LoadOptions)
+    """How the checkpoints are read: revision, adapter, quantisation, attention, ..."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Method → what differs from its published setting, as `methods.spec_from` takes it."""
 
@@ -87,6 +91,7 @@ class RunSpec:
         ):
             if number is not None and number < least:
                 raise UsageError(f"{option} {number}: it must be at least {least}")
+        self.load.check(self.models)
         if self.choose_by and self.formats and "choice" not in self.formats:
             raise UsageError(
                 f"--choose-by {self.choose_by} has no effect with --format open; leave it out, "
@@ -115,6 +120,10 @@ def build(recipe: str | None, changes: Mapping[str, Any]) -> RunSpec:
             base = quick
         if set(changes.get("models", ())) <= set(embedded_names()):
             base["settings"] = settings
+    options = {k: changes[k] for k in LOAD_OPTIONS if k in changes}
+    changes = {k: v for k, v in changes.items() if k not in LOAD_OPTIONS}
+    if options:
+        base["load"] = replace(base.get("load", LoadOptions()), **options)
     if "choice" not in changes.get("formats", ("choice",)):
         base.pop("choose_by", None)
     questions = str(changes.get("questions", base.get("questions", QUICKSTART)))
@@ -146,8 +155,18 @@ def read_recipe(text: str, name: str) -> dict[str, Any]:
     for key in given:
         if key not in known:
             raise UnknownName(f"setting of recipe {name!r}", key, known)
-    made = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    if "load" in made:
+        made["load"] = _load_options(made["load"], name)
     return made | {k: Path(str(made[k])) for k in ("output", "data_dir") if k in made}
+
+
+def _load_options(given: Mapping[str, Any], recipe: str) -> LoadOptions:
+    for key in given:
+        if key not in LOAD_OPTIONS:
+            raise UnknownName(f"setting of recipe {recipe!r}", f"load.{key}", LOAD_OPTIONS)
+    made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return LoadOptions(**made)
 
 
 def _known(kind: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from howsure import methods, store
 from howsure.answers import answer, grade
 from howsure.calibrate import fit_calibrator, to_json
 from howsure.errors import FitError, ModelError
-from howsure.lm import load
+from howsure.lm import LoadOptions, load
 from howsure.plan import Plan
 from howsure.scores import write_predictions
 from howsure.spec import RunSpec
@@ -93,7 +93,7 @@ def carry_out(unit: Unit, report: Report) -> UnitResult:
     out = UnitResult(unit.name, unit.format)
     clock = _Clock(out.seconds, report)
     with clock("load"):
-        lm = _load(unit.model, unit.spec.device, unit.spec.dtype)
+        lm = _load(unit.model, unit.spec.device, unit.spec.dtype, unit.spec.load)
         out.card |= {"fingerprint": lm.fingerprint, "parameters": lm.parameters}
         out.card |= {"device": str(lm.device), "dtype": str(lm.dtype).removeprefix("torch.")}
     train, valid, test = (
@@ -126,9 +126,9 @@ def carry_out(unit: Unit, report: Report) -> UnitResult:
 
 
 @lru_cache(maxsize=1)
-def _load(model: str, device: str, dtype: str) -> LanguageModel:
+def _load(model: str, device: str, dtype: str, options: LoadOptions) -> LanguageModel:
     """The next unit is often the same model; methods leave it as they found it."""
-    return load(model, device=device, dtype=dtype)
+    return load(model, device=device, dtype=dtype, options=options)
 
 
 def _answered(

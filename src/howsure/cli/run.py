@@ -28,8 +28,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME_OR_DIR",
-            help="An embedded model, a local folder or a Hub id; may be repeated. Default: all "
-            "embedded models.",
+            help="An embedded model, a short name (llama2:7b-chat, ...), a local folder or a Hub "
+            "id; may be repeated. Default: all embedded models.",
         ),
     ] = None,
     questions: Annotated[
@@ -110,7 +110,43 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Default: 0.")] = None,
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="auto|float32|bfloat16")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="auto|float32|bfloat16|float16", help="Default: auto.")
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(metavar="REV", help="Branch, tag or commit of a Hub id. Default: main."),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="A PEFT LoRA adapter (or Hub id) that is merged into the model."
+        ),
+    ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(metavar="none|8bit|4bit", help="Quantised weights, by bitsandbytes."),
+    ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|eager|sdpa|flash_attention_2|...",
+            help="The attention implementation. Default: the library's choice.",
+        ),
+    ] = None,
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|auto|balanced|sequential",
+            help="Spreads a model over several GPUs. Default: none.",
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="Lets this --model run Python code of its own; may be repeated."
+        ),
+    ] = None,
     output: Output = None,
     debug: Debug = False,
 ) -> None:
@@ -133,6 +169,12 @@ def run(
         "seed": seed,
         "device": device,
         "dtype": dtype,
+        "revision": revision,
+        "adapter": adapter,
+        "quantize": quantize,
+        "attention": attention,
+        "device_map": device_map,
+        "trust_remote_code": trust_remote_code,
         "output": output,
     }
     changes = {

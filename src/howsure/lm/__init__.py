@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from howsure.lm.loading import embedded_names
+from howsure.lm.names import KnownModel, known_models
+from howsure.lm.options import LoadOptions
 from howsure.lm.passage import AnswerTokens, Generation, Hidden, Options, Passage, Place, Want
 
 if TYPE_CHECKING:
@@ -18,33 +20,47 @@ __all__ = [
     "AnswerTokens",
     "Generation",
     "Hidden",
+    "KnownModel",
     "LanguageModel",
+    "LoadOptions",
     "Options",
     "Passage",
     "Place",
     "Want",
     "embedded_names",
+    "known_models",
     "load",
 ]
 
 
-def load(name_or_dir: str, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
-    """An embedded model by name, a local checkpoint folder, or a Hub id.
+def load(
+    name_or_dir: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    options: LoadOptions | None = None,
+) -> LanguageModel:
+    """An embedded model by name, a known one by short name, a local checkpoint folder, or a Hub id.
 
     `device` is "auto", "cpu" or "cuda"; `dtype` "auto" (float32 on a CPU, bfloat16 on a GPU
-    that has it), "float32" or "bfloat16". Raises ModelError or UnknownName with the remedy.
+    that has it), "float32", "bfloat16" or "float16"; `options` say how the checkpoint is read.
+    Raises ModelError or UnknownName with the remedy.
     """
     from howsure.lm import loading
 
-    path = loading.find_checkpoint(name_or_dir)
+    options = options or LoadOptions()
+    path = loading.find_checkpoint(name_or_dir, options)
     where = loading.pick_device(device)
-    precision = loading.pick_dtype(dtype, where)
 
+    from howsure.lm.merging import find_adapter, merge
     from howsure.lm.model import LanguageModel
 
-    model, tokenizer = loading.load_checkpoint(path, name_or_dir, where, precision)
+    adapter = find_adapter(options.adapter) if options.adapter else None
+    model, tokenizer = loading.load_checkpoint(path, name_or_dir, where, dtype, options)
+    if adapter is not None:
+        model = merge(model, adapter, name_or_dir)
     name = Path(name_or_dir).resolve().name if Path(name_or_dir).is_dir() else name_or_dir
-    return LanguageModel(model, tokenizer, name=name, path=path)
+    return LanguageModel(model, tokenizer, name=name, path=path, adapter=adapter)
 
 
 def __getattr__(name: str) -> object:

@@ -21,7 +21,30 @@ class LoraSettings:
     alpha: float = 32.0
     dropout: float = 0.1
     target_modules: tuple[str, ...] | None = None
-    """Names of the linear layers; None is the library's choice (Llama, Mistral: q_proj, v_proj)."""
+    """Names of the linear layers; None is `lora_targets` (Llama, Mistral: q_proj, v_proj)."""
+
+
+def lora_targets(model: Any, settings: LoraSettings) -> list[str]:
+    """Names of the linear layers that get an adapter.
+
+    Without any in the settings it is the library's choice for the architecture, and the fused
+    projection where there is one and the library has no choice (Phi 3 and 4). Raises ModelError.
+    """
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICE
+
+    if settings.target_modules:
+        return list(settings.target_modules)
+    kind = str(model.config.get_text_config().model_type)
+    if kind in CHOICE:
+        return list(CHOICE[kind])
+    last = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    for names in (["q_proj", "v_proj"], ["qkv_proj"], ["query_key_value"], ["c_attn"]):
+        if last.issuperset(names):
+            return names
+    raise ModelError(
+        f"no LoRA adapter fits a model of the type {kind!r}; name its linear layers in "
+        "target_modules"
+    )
 
 
 class Adapters:
@@ -43,7 +66,7 @@ class Adapters:
             r=settings.r,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
-            target_modules=list(settings.target_modules) if settings.target_modules else None,
+            target_modules=lora_targets(self._model, settings),
             bias="none",
         )
         name = self._new_name()
@@ -132,20 +155,21 @@ class Adapters:
 
     def load(self, directory: Path) -> str:
         """Add a saved adapter; returns its name. Raises BundleError when it doesn't fit."""
-        from peft import LoraConfig, set_peft_model_state_dict
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from peft import set_peft_model_state_dict
 
-        for file in ("adapter_config.json", "adapter_model.safetensors"):
-            if not (directory / file).is_file():
-                raise BundleError(f"adapter {str(directory)!r} has no {file}")
+        from howsure.lm import merging
+
+        try:
+            fields, tensors = merging.read_adapter(merging.check_adapter(directory))
+            tensors = merging.drop_embeddings(self._model, tensors)
+            config = merging.lora_config(fields)
+        except (ModelError, TypeError, ValueError) as error:
+            raise BundleError(str(error)) from error
         name = self._new_name()
         try:
-            config = LoraConfig.from_pretrained(str(directory))
-            tensors = load_file(str(directory / "adapter_model.safetensors"))
-        except (ValueError, TypeError, SafetensorError) as error:
-            raise BundleError(f"adapter {str(directory)!r} can't be read: {error}") from error
-        self._wrap(name, config)
+            self._wrap(name, config)
+        except ValueError as error:
+            raise BundleError(f"adapter {str(directory)!r} does not fit: {error}") from error
         result = set_peft_model_state_dict(self._peft, tensors, adapter_name=name)
         lost = [k for k in result.missing_keys if f".{name}." in k]
         self._set(self._active)

@@ -1,4 +1,4 @@
-"""From a name to a checkpoint on disk, checked before anything is loaded.
+"""From a name to a checkpoint on disk, checked before anything is loaded; then to a model.
 
 safetensors only: pickled weights can run code when they are read, so they are refused.
 """
@@ -6,13 +6,19 @@ safetensors only: pickled weights can run code when they are read, so they are r
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from howsure.errors import ModelError, UnknownName
+from howsure.lm import hub
+from howsure.lm.names import find_known, known_models
+from howsure.lm.options import LoadOptions
+from howsure.lm.precision import attention, pick_device, pick_dtype, quantisation
+
+__all__ = ["check_folder", "embedded_names", "find_checkpoint", "fingerprint", "pick_device"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -35,12 +41,36 @@ def embedded_names() -> tuple[str, ...]:
     return tuple(n for n in order if (_embedded_root() / n / "config.json").is_file())
 
 
-def find_checkpoint(name: str) -> Path:
+def find_checkpoint(name: str, options: LoadOptions | None = None) -> Path:
     """The folder with the checkpoint: an embedded model, a local folder, or a Hub id's snapshot.
 
-    Raises ModelError (a folder that is missing or unusable, a Hub that can't be reached) or
-    UnknownName, before any network is asked wherever the name looks like a local path.
+    A short name ("llama2:7b-chat") stands for its Hub id. Raises ModelError (a folder that is
+    missing or unusable, a Hub that can't be reached, a revision of a folder) or UnknownName,
+    before any network is asked wherever the name looks like a local path.
     """
+    revision = options.revision if options else None
+    local = _find_local(name)
+    if local is not None:
+        if revision is not None:
+            raise ModelError(
+                f"--revision {revision} has no effect on the local model {name!r}; leave it out"
+            )
+        return local
+    known = find_known(name)
+    if known is None and not _HUB_ID.fullmatch(name):
+        names = (*embedded_names(), *known_models())
+        raise UnknownName("model", name, names, "Or give a local folder, or a Hub id (owner/name).")
+    with_code = options is not None and name in options.trust_remote_code
+    return hub.fetch(
+        known.hub_id if known else name,
+        revision or (known.revision if known else None),
+        check_folder,
+        with_code=with_code,
+    )
+
+
+def _find_local(name: str) -> Path | None:
+    """The folder of an embedded model or of a path; None when the name is no path."""
     if name in embedded_names():
         return _embedded_root() / name
     path = Path(name).expanduser()
@@ -51,11 +81,7 @@ def find_checkpoint(name: str) -> Path:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_local or ("/" in name and Path(name.split("/")[0]).is_dir()):
         raise ModelError(f"model folder {name!r} does not exist; check the path")
-    if not _HUB_ID.fullmatch(name):
-        raise UnknownName(
-            "model", name, embedded_names(), "Or give a local folder, or a Hub id (owner/name)."
-        )
-    return _from_hub(name)
+    return None
 
 
 def check_folder(path: Path) -> Path:
@@ -75,40 +101,21 @@ def check_folder(path: Path) -> Path:
 
 def weight_files(path: Path) -> list[Path]:
     """The checkpoint's safetensors files, sorted by name."""
-    return sorted(p for p in path.glob("*.safetensors") if not p.name.startswith("adapter_"))
+    return sorted(
+        p for p in path.glob("*.safetensors") if not p.name.startswith(("adapter_", "consolidated"))
+    )
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def fingerprint(path: Path, adapter: Path | None = None) -> str:
+    """SHA-256 over what decides the output: weights, config, tokenizer, and the adapter's.
 
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    try:
-        return check_folder(
-            Path(snapshot_download(name, local_files_only=True, allow_patterns=wanted))
-        )
-    except (LocalEntryNotFoundError, ModelError):
-        pass
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        raise ModelError(
-            f"model {name!r} is not in the local Hub cache and HF_HUB_OFFLINE is set; "
-            "give a local folder, or unset it"
-        )
-    try:
-        return check_folder(Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=10)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"model {name!r} is no local folder and could not be had from the Hub "
-            f"({reason[:160]}); check the name, the network, or give a local folder"
-        ) from error
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over what decides the output: weights, config, tokenizer; no names, no paths."""
+    No names and no paths go in.
+    """
     digest = hashlib.sha256()
     names = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
     files = [path / n for n in names if (path / n).is_file()] + weight_files(path)
+    if adapter is not None:
+        files += [adapter / n for n in ("adapter_config.json", "adapter_model.safetensors")]
     for file in files:
         part = hashlib.sha256()
         with file.open("rb") as stream:
@@ -118,57 +125,42 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def pick_device(device: str) -> str:
-    """ "auto" → "cuda" where there is one, else "cpu"."""
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: no CUDA device is visible here; use --device cpu or auto")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise UnknownName("device", device, ("auto", "cpu", "cuda"))
-    return device
-
-
-def pick_dtype(dtype: str, device: str) -> Any:
-    """The torch dtype to compute in.
-
-    "auto" is float32 on a CPU whatever the checkpoint stores, because a CPU without bfloat16
-    units computes it some 200 times slower; on a GPU it is bfloat16 where the GPU has it.
-    """
-    import torch
-
-    if dtype == "auto":
-        fast = device == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if dtype not in known:
-        raise UnknownName("dtype", dtype, ("auto", *known))
-    return known[dtype]
-
-
-def load_checkpoint(path: Path, name: str, device: str, dtype: Any) -> tuple[Any, Any]:
+def load_checkpoint(
+    path: Path, name: str, device: str, dtype: str, options: LoadOptions
+) -> tuple[Any, Any]:
     """The transformers model (eval mode, no gradients) and tokenizer of a checkpoint folder.
 
-    Refuses a checkpoint whose files leave weights at random values.
+    `device` is "cpu" or "cuda", `dtype` a name or "auto". Refuses what would give wrong numbers
+    quietly: weights left at random values, a tokenizer with more entries than the model has rows.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
+    trusted = name in options.trust_remote_code
+    _refuse_remote_code(path, name, trusted)
+    precision = pick_dtype(dtype, device, _stored_dtype(path))
+    # Quantised weights can't be moved afterwards, so they are put where they belong.
+    spread = options.device_map if options.device_map != "none" else None
+    if spread is None and options.quantize != "none":
+        spread = {"": device}  # type: ignore[assignment]
     hf_logging.disable_progress_bar()
     talk = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trusted)
         model, info = AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=dtype,
+            dtype=precision,
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=trusted,
             output_loading_info=True,
+            attn_implementation=attention(options.attention),
+            quantization_config=quantisation(options.quantize, precision),
+            device_map=spread,
         )
+    except ModelError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model {name!r} can't be loaded: {reason[:300]}") from error
@@ -180,4 +172,49 @@ def load_checkpoint(path: Path, name: str, device: str, dtype: Any) -> tuple[Any
             f"model {name!r}: its files lack {len(missing)} weights (first: {missing[0]}); "
             "they would be random, so it is refused"
         )
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    _check_vocabulary(model, tokenizer, name)
+    if spread is None:
+        model = model.to(device)
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{str(path / 'config.json')!r} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{str(path / 'config.json')!r} is not a JSON object")
+    return config
+
+
+def _stored_dtype(path: Path) -> str | None:
+    config = _config(path)
+    inner = config.get("text_config") or {}
+    stored = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype")
+    return str(stored).removeprefix("torch.") if stored else None
+
+
+def _refuse_remote_code(path: Path, name: str, trusted: bool) -> None:
+    """A model that is made of its own code needs to be trusted by name."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = _config(path)
+    if trusted or "auto_map" not in config or config.get("model_type") in CONFIG_MAPPING:
+        return
+    raise ModelError(
+        f"model {name!r} (type {config.get('model_type')!r}) needs Python code of its own, which "
+        f"could do anything on this machine; read it, then pass --trust-remote-code {name}"
+    )
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer that gives ids which the model has no row for."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise ModelError(
+            f"model {name!r}: its tokenizer has ids up to {largest}, but the model only {rows} "
+            "rows of embeddings; the tokenizer belongs to another model: put the right "
+            "tokenizer.json beside the weights"
+        )

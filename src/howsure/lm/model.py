@@ -37,11 +37,21 @@ class LanguageModel:
     (None, the default, is the bare model).
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        path: Path | None = None,
+        adapter: Path | None = None,
+    ) -> None:
+        """`path` is the checkpoint's folder, `adapter` that of an adapter merged into it."""
         self.name = name
         self.adapters = Adapters(model)
         self.tokens = Tokens(tokenizer, name)
         self._path = path
+        self._merged = adapter
         self._model = model
         self._body = model.base_model
         self._head = model.get_output_embeddings()
@@ -69,12 +79,14 @@ class LanguageModel:
     @property
     def parameters(self) -> int:
         """How many weights the model has, adapters not counted."""
-        return sum(p.numel() for n, p in self._model.named_parameters() if "lora_" not in n)
+        # Several 4-bit weights share one stored number, which the library's own count knows.
+        lora = sum(int(p.numel()) for n, p in self._model.named_parameters() if "lora_" in n)
+        return int(self._model.num_parameters()) - lora
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the checkpoint's weights, config and tokenizer; "" if made in memory."""
-        return loading.fingerprint(self._path) if self._path else ""
+        return loading.fingerprint(self._path, self._merged) if self._path else ""
 
     # reading ----------------------------------------------------------------------------------
 

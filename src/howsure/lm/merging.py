@@ -1,0 +1,149 @@
+"""A published PEFT LoRA adapter on top of a checkpoint: checked against it, merged into it.
+
+Merged, the model is a plain one again: the methods' own adapters go on top of it, and the bare
+model that they come back to is the adapted one.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from howsure.errors import ModelError
+from howsure.lm import hub
+from howsure.lm.names import find_known
+
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def find_adapter(name: str) -> Path:
+    """The folder of an adapter: a local one, or a Hub id's snapshot. Raises ModelError."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return check_adapter(path)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(f"adapter folder {name!r} does not exist; check the path")
+    return hub.fetch(name, None, check_adapter, what="adapter")
+
+
+def check_adapter(path: Path) -> Path:
+    """The folder itself, if it holds a PEFT adapter in safetensors."""
+    if not (path / FILES[0]).is_file():
+        raise ModelError(f"adapter {str(path)!r} has no {FILES[0]}; give a PEFT adapter's folder")
+    if (path / FILES[1]).is_file():
+        return path
+    if (path / "adapter_model.bin").is_file():
+        raise ModelError(
+            f"adapter {str(path)!r} has only pickled weights (adapter_model.bin), which can run "
+            "code when read; convert them to safetensors first"
+        )
+    raise ModelError(f"adapter {str(path)!r} has no weights ({FILES[1]})")
+
+
+def read_adapter(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The adapter's configuration and tensors. Raises ModelError unless it is a readable LoRA."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((path / FILES[0]).read_text(encoding="utf-8"))
+        tensors = load_file(str(path / FILES[1]))
+    except (OSError, ValueError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"adapter {str(path)!r} can't be read: {first}") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise ModelError(f"adapter {str(path)!r} is of the type {kind!r}; only LORA is supported")
+    return config, tensors
+
+
+def lora_config(config: dict[str, Any]) -> Any:
+    """PEFT's configuration from the fields it knows; published adapters carry others beside."""
+    import dataclasses
+
+    from peft import LoraConfig, TaskType
+
+    known = {f.name for f in dataclasses.fields(LoraConfig) if f.init}
+    # Which base it names has been checked; PEFT would warn where the folder is called otherwise.
+    ours = {
+        "task_type": TaskType.CAUSAL_LM,
+        "inference_mode": True,
+        "base_model_name_or_path": None,
+    }
+    return LoraConfig(**{**{k: v for k, v in config.items() if k in known}, **ours})
+
+
+def check_base(config: dict[str, Any], path: Path, model_name: str) -> None:
+    """Refuse an adapter that says it was made for another model, as far as names tell.
+
+    A local folder may be called anything, so only a model asked for by Hub id or short name can
+    contradict the base that the adapter names; otherwise its tensors have to fit.
+    """
+    base = str(config.get("base_model_name_or_path") or "")
+    known = find_known(model_name)
+    mine = known.hub_id if known else model_name
+    if Path(model_name).is_dir() or "/" not in mine or base.count("/") != 1:
+        return
+    if base.split("/")[-1].lower() != mine.split("/")[-1].lower():
+        raise ModelError(
+            f"adapter {str(path)!r} was made for {base!r}, not for {mine!r}; give --model {base}"
+        )
+
+
+def merge(model: Any, path: Path, model_name: str) -> Any:
+    """The model with the adapter in its weights, frozen. Raises ModelError where it doesn't fit."""
+    from peft import get_peft_model, set_peft_model_state_dict
+
+    config, tensors = read_adapter(path)
+    check_base(config, path, model_name)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            adapted = get_peft_model(model, lora_config(config))
+        result = set_peft_model_state_dict(adapted, drop_embeddings(model, tensors))
+    except (ValueError, RuntimeError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"adapter {str(path)!r} does not fit model {model_name!r}: {first[:200]}; it belongs "
+            f"to {config.get('base_model_name_or_path') or 'another model'!r}"
+        ) from error
+    lost = [k for k in result.missing_keys if "lora_" in k]
+    if lost or result.unexpected_keys:
+        raise ModelError(
+            f"adapter {str(path)!r} does not fit model {model_name!r}: {len(lost)} weights are "
+            f"missing and {len(result.unexpected_keys)} unknown; it belongs to "
+            f"{config.get('base_model_name_or_path') or 'another model'!r}"
+        )
+    return adapted.merge_and_unload().eval().requires_grad_(False)
+
+
+def drop_embeddings(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The adapter's own tensors, without copies of the model's embeddings and head.
+
+    PEFT stores these beside the adapter when the vocabulary was resized, for instance for a padding
+    token. They are left out when they are the model's own rows; anything else raises ModelError.
+    """
+    own: dict[str, Any] = {}
+    for key, tensor in tensors.items():
+        if "lora_" in key:
+            own[key] = tensor
+            continue
+        head = "lm_head" in key
+        layer = model.get_output_embeddings() if head else model.get_input_embeddings()
+        rows = layer.weight
+        shared = min(len(rows), len(tensor))
+        same = tensor.dim() == 2 and tensor.shape[1] == rows.shape[1]
+        if not same or not _alike(tensor[:shared], rows[:shared]):
+            raise ModelError(
+                f"the adapter changes {key!r}, not only LoRA weights; adapters with embeddings "
+                "of their own are not supported"
+            )
+    return own
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Equal up to rounding to 16 bits; one row may differ, that of a padding token."""
+    near = ((a.float() - b.float().to(a.device)).abs() <= 1e-2 * (1 + b.float().abs())).all(-1)
+    return int((~near).sum()) <= 1
