@@ -172,6 +172,8 @@ def test_training_questions_of_another_set(file_of):
     # Ten of the other hundred are evaluated too, so they are left out.
     assert len(plan.train) + len(plan.valid) == 90
     assert plan.card["training"]["dropped_because_evaluated"] == 10
+    assert plan.card["training"]["dropped_by_set"] == {"other": {"same": 10, "alike": 0}}
+    assert any(note.startswith("10 of the 100 questions of other are") for note in plan.notes)
     assert len(plan.valid) == round(VALID_SHARE * 90)
     texts = {normalised_text(q.text) for q in plan.test}
     assert not texts & {normalised_text(q.text) for q in (*plan.train, *plan.valid)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any
 
@@ -13,6 +13,7 @@ from howsure.errors import FitError, QuestionError, UsageError
 from howsure.methods import TRAINED
 from howsure.questions import (
     CATALOGUE,
+    Leaked,
     QuestionSet,
     hold_out,
     mix,
@@ -75,7 +76,9 @@ def prepare(spec: RunSpec) -> Plan:
     held = trained or (needs_validation(spec) and not valid)
     if spec.train_size is not None and not held:
         raise UsageError("--train-size has no effect: nothing is trained; leave it out")
-    train, train_card = _training(evaluated, spec, [*test, *valid], notes) if held else ([], {})
+    # All that the set can be evaluated on, not only what is asked now: an estimator is kept.
+    asked = [*evaluated.load("test"), *valid]
+    train, train_card = _training(evaluated, spec, asked, notes) if held else ([], {})
     if needs_validation(spec) and not valid:
         train, valid = _split_off(train, spec.seed)
         notes.append(
@@ -140,6 +143,7 @@ def _training(
             name = source.name if source.name not in sets else f"{source.name} ({len(sets) + 1})"
             sets[name], note = training_questions(source)
             notes += [note] if note else []
+            notes += _closed(source, spec)
     elif evaluated.has("train"):
         mine = evaluated.load("train")
         sets[evaluated.name] = [q for q in mine if not spec.subjects or q.subject in spec.subjects]
@@ -150,10 +154,11 @@ def _training(
             "--method likelihood"
         )
     left: dict[str, list[Question]] = {}
-    dropped = 0
+    leaked: dict[str, Leaked] = {}
     for name, questions in sets.items():
-        left[name], removed = without(questions, used)
-        dropped += removed
+        left[name], leaked[name] = without(questions, used)
+    dropped = sum(count.total for count in leaked.values())
+    notes += [_leak_note(n, len(sets[n]), count) for n, count in leaked.items() if count.total]
     made = mix(left, spec.train_size or TRAIN_SIZE, seed=spec.seed)
     if not made:
         raise FitError(
@@ -162,7 +167,27 @@ def _training(
         )
     ids = {name: {q.id for q in questions} for name, questions in left.items()}
     taken = {name: sum(q.id in mine for q in made) for name, mine in ids.items()}
-    return made, {"by_set": taken, "dropped_because_evaluated": dropped}
+    by_set = {name: asdict(count) for name, count in leaked.items()}
+    return made, {
+        "by_set": taken,
+        "dropped_because_evaluated": dropped,
+        "dropped_by_set": by_set,
+    }
+
+
+def _leak_note(name: str, size: int, leaked: Leaked) -> str:
+    return (
+        f"{leaked.total:,} of the {size:,} questions of {name} are evaluated here too and are not "
+        f"trained on: {leaked.same:,} have the same text but for case and white space, "
+        f"{leaked.alike:,} differ in punctuation only"
+    )
+
+
+def _closed(source: QuestionSet, spec: RunSpec) -> list[str]:
+    entry = CATALOGUE.get(source.name)
+    if entry is None or not entry.closed or "open" not in spec.formats:
+        return []
+    return [f"{source.name} makes little sense open-ended: its answers are told by the options"]
 
 
 def _split_off(train: list[Question], seed: int) -> tuple[list[Question], list[Question]]:

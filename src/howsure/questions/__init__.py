@@ -8,6 +8,8 @@ from __future__ import annotations
 from howsure.questions.catalogue import CATALOGUE, SPLITS, SplitName
 from howsure.questions.files import Excluded, read_file, write_file
 from howsure.questions.sampling import (
+    Leaked,
+    bare_text,
     hold_out,
     mix,
     normalised_text,
@@ -22,8 +24,10 @@ __all__ = [
     "QUICKSTART",
     "SPLITS",
     "Excluded",
+    "Leaked",
     "QuestionSet",
     "SplitName",
+    "bare_text",
     "hold_out",
     "mix",
     "normalised_text",

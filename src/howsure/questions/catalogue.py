@@ -1,36 +1,49 @@
-"""The question sets known by name: which files and which Hub splits stand for which of ours.
+"""The question sets known by name, as one table: where each is, and how its rows read.
 
 A set's files are called `<set>.<split>.jsonl` or `.jsonl.gz`; releases call their splits by
 different names, so each of our splits lists the file splits that may stand for it, best first.
 Where a release keeps the answers of its test split to itself, its validation split is the one
 that is evaluated, as is usual, and so is our `test`.
+
+The templates are ours, and the same for both formats: each says what is asked, so that a question
+makes sense without its options too. `docs/questions.md` sets them beside the published mixture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from howsure.questions import mmlu
+from howsure.questions import layouts, mmlu
+from howsure.questions.layouts import (
+    Layout,
+    fields,
+    fixed,
+    in_order,
+    index,
+    keyed,
+    letter,
+    listed,
+    math_options,
+    text,
+    truth,
+)
 
 SplitName = Literal["dev", "train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("dev", "train", "val", "test")
 
-Row = Mapping[str, object]
+Splits = Mapping[SplitName, str]
+Files = Mapping[SplitName, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """Where a set is on the Hugging Face Hub, and how one of its rows reads."""
+    """Where a set is on the Hugging Face Hub; its splits are our name → theirs."""
 
     id: str
     config: str
-    splits: Mapping[SplitName, str]
-    to_row: Callable[[Row], Row]
-    """A row of theirs → the fields of `howsure.questions.rows`."""
-    revision: str | None = None
-    """The branch to read; None is the default one."""
+    splits: Splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,136 +51,258 @@ class Entry:
     """One set of the catalogue."""
 
     name: str
-    files: Mapping[SplitName, tuple[str, ...]]
-    hub: Hub
+    hub: Hub | None
+    """None where the publisher hands the set out on request only; see `on_request`."""
+    layout: Layout
+    licence: str
+    """As its card or its publisher states it; "not stated" where neither does."""
+    files: Files
     categories: Mapping[str, str] = field(default_factory=dict)
     """Subject → category; empty when the set's subjects have none."""
+    closed: bool = False
+    """Whether its answers make no sense unless the options are shown."""
+    on_request: str = ""
+    """Where to ask for it; its CSV then goes into the data folder as `<set>.<split>.csv`."""
 
 
 _VALIDATION = ("val", "validation", "dev")
 
-_PUBLIC_TEST: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": _VALIDATION,
-    "test": ("test",),
-}
-_HIDDEN_TEST: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "test": _VALIDATION}
+_TRAIN_ONLY: Files = {"train": ("train",), "test": ("test",)}
+_PUBLIC_TEST: Files = {"train": ("train",), "val": _VALIDATION, "test": ("test",)}
+_HIDDEN_TEST: Files = {"train": ("train",), "test": _VALIDATION}
 
-_HUB_PUBLIC: dict[SplitName, str] = {"train": "train", "val": "validation", "test": "test"}
-_HUB_HIDDEN: dict[SplitName, str] = {"train": "train", "test": "validation"}
+_HUB_PUBLIC: Splits = {"train": "train", "val": "validation", "test": "test"}
+_HUB_HIDDEN: Splits = {"train": "train", "test": "validation"}
 
-# The branch that the Hub converts to Parquet by itself; the default branches of these sets hold a
-# loading script, which `datasets` 4 no longer runs.
-_CONVERTED = "refs/convert/parquet"
+_PLAIN = "{question}"
+_NLI = (
+    "Premise: {premise}\nHypothesis: {hypothesis}\n"
+    "Is the hypothesis true, given the premise? Yes, no, or impossible to say?"
+)
+_UNSURE = "It's impossible to say"
 
-
-def _as_is(row: Row) -> Row:
-    return row
-
-
-def _mmlu_pro(row: Row) -> Row:
-    return {
-        "id": f"mmlu_pro/{row['question_id']}",
-        "subject": row["category"],
-        "question": row["question"],
-        "choices": row["options"],
-        "answer": row["answer_index"],
-    }
-
-
-def _keyed(row: Row) -> Row:
-    """ARC, OpenBookQA, CommonsenseQA: choices as {"label", "text"}, the answer as a label."""
-    choices = row["choices"]
-    assert isinstance(choices, Mapping)
-    return {
-        "question": row.get("question", row.get("question_stem")),
-        "choices": choices["text"],
-        "answer": list(choices["label"]).index(row["answerKey"]),
-    }
+_KEYED = Layout(_PLAIN, keyed, layouts.key)
+_ENTAILED_FIRST = Layout(_NLI, fixed("Yes", _UNSURE, "No"), index("label"))
+_SIQA_ANSWERS = fields("answerA", "answerB", "answerC")
+_COSMOS_ANSWERS = fields("answer0", "answer1", "answer2", "answer3")
+_TREC_KINDS = fixed(
+    "Abbreviation",
+    "Entity",
+    "Description and abstract concept",
+    "Human being",
+    "Location",
+    "Numeric value",
+)
 
 
-def _boolq(row: Row) -> Row:
-    return {
-        "question": row["question"],
-        "choices": ["false", "true"],
-        "answer": int(bool(row["answer"])),
-    }
+def _anli(round: int) -> Entry:
+    splits: Splits = {s: f"{t}_r{round}" for s, t in _HUB_ANLI.items()}
+    hub = Hub("facebook/anli", "plain_text", splits)
+    return Entry(f"anli_r{round}", hub, _ENTAILED_FIRST, "CC-BY-NC-4.0", _PUBLIC_TEST)
 
 
-def _piqa(row: Row) -> Row:
-    return {"question": row["goal"], "choices": [row["sol1"], row["sol2"]], "answer": row["label"]}
-
-
-def _social_i_qa(row: Row) -> Row:
-    return {
-        "question": f"{row['context']} {row['question']}",
-        "choices": [row["answerA"], row["answerB"], row["answerC"]],
-        "answer": int(str(row["label"])) - 1,
-    }
-
-
-def _winogrande(row: Row) -> Row:
-    return {
-        "question": row["sentence"],
-        "choices": [row["option1"], row["option2"]],
-        "answer": int(str(row["answer"])) - 1,
-    }
-
-
-def _cosmos_qa(row: Row) -> Row:
-    return {
-        "question": f"{row['context']}\n\n{row['question']}",
-        "choices": [row[f"answer{i}"] for i in range(4)],
-        "answer": row["label"],
-    }
-
-
-def _truthfulqa(row: Row) -> Row:
-    """The Hub lists the right choice first; sorting the texts keeps it from always being (a)."""
-    targets = row["mc1_targets"]
-    assert isinstance(targets, Mapping)
-    right = targets["choices"][list(targets["labels"]).index(1)]
-    choices = sorted(targets["choices"])
-    return {"question": row["question"], "choices": choices, "answer": choices.index(right)}
-
+_HUB_ANLI: Splits = {"train": "train", "val": "dev", "test": "test"}
 
 _ENTRIES = (
     Entry(
         "mmlu",
+        Hub("cais/mmlu", "all", {"dev": "dev", "val": "validation", "test": "test"}),
+        Layout(_PLAIN, listed("choices"), index("answer"), subject="{subject}"),
+        "MIT",
         {"dev": ("dev",), "val": ("val", "validation"), "test": ("test",)},
-        Hub("cais/mmlu", "all", {"dev": "dev", "val": "validation", "test": "test"}, _as_is),
         mmlu.CATEGORIES,
     ),
     Entry(
         "mmlu_pro",
+        Hub("TIGER-Lab/MMLU-Pro", "default", {"dev": "validation", "test": "test"}),
+        Layout(
+            _PLAIN,
+            listed("options"),
+            index("answer_index"),
+            subject="{category}",
+            id="mmlu_pro/{question_id}",
+        ),
+        "MIT",
         {"dev": _VALIDATION, "test": ("test",)},
-        Hub("TIGER-Lab/MMLU-Pro", "default", {"dev": "validation", "test": "test"}, _mmlu_pro),
     ),
-    Entry("arc_easy", _PUBLIC_TEST, Hub("allenai/ai2_arc", "ARC-Easy", _HUB_PUBLIC, _keyed)),
     Entry(
-        "arc_challenge", _PUBLIC_TEST, Hub("allenai/ai2_arc", "ARC-Challenge", _HUB_PUBLIC, _keyed)
+        "arc_easy",
+        Hub("allenai/ai2_arc", "ARC-Easy", _HUB_PUBLIC),
+        _KEYED,
+        "CC-BY-SA-4.0",
+        _PUBLIC_TEST,
     ),
-    Entry("openbookqa", _PUBLIC_TEST, Hub("allenai/openbookqa", "main", _HUB_PUBLIC, _keyed)),
-    Entry("boolq_no_passage", _HIDDEN_TEST, Hub("google/boolq", "default", _HUB_HIDDEN, _boolq)),
     Entry(
-        "commonsense_qa", _HIDDEN_TEST, Hub("tau/commonsense_qa", "default", _HUB_HIDDEN, _keyed)
+        "arc_challenge",
+        Hub("allenai/ai2_arc", "ARC-Challenge", _HUB_PUBLIC),
+        _KEYED,
+        "CC-BY-SA-4.0",
+        _PUBLIC_TEST,
     ),
-    Entry("piqa", _HIDDEN_TEST, Hub("ybisk/piqa", "default", _HUB_HIDDEN, _piqa, _CONVERTED)),
-    Entry("social_i_qa", _HIDDEN_TEST, Hub("lighteval/siqa", "default", _HUB_HIDDEN, _social_i_qa)),
     Entry(
-        "winogrande",
+        "openbookqa",
+        Hub("allenai/openbookqa", "main", _HUB_PUBLIC),
+        Layout("{question_stem}", keyed, layouts.key),
+        "not stated",
+        _PUBLIC_TEST,
+    ),
+    Entry(
+        "boolq",
+        Hub("google/boolq", "default", _HUB_HIDDEN),
+        Layout("{passage}\n\n{question}?", fixed("False", "True"), truth("answer")),
+        "CC-BY-SA-3.0",
         _HIDDEN_TEST,
-        Hub("allenai/winogrande", "winogrande_xl", _HUB_HIDDEN, _winogrande),
+    ),
+    Entry(
+        "boolq_no_passage",
+        Hub("google/boolq", "default", _HUB_HIDDEN),
+        Layout(_PLAIN, fixed("false", "true"), truth("answer")),
+        "CC-BY-SA-3.0",
+        _HIDDEN_TEST,
+    ),
+    Entry(
+        "commonsense_qa",
+        Hub("tau/commonsense_qa", "default", _HUB_HIDDEN),
+        _KEYED,
+        "MIT",
+        _HIDDEN_TEST,
     ),
     Entry(
         "cosmos_qa",
+        Hub("allenai/cosmos_qa", "default", _HUB_HIDDEN),
+        Layout("{context}\n\n{question}", _COSMOS_ANSWERS, index("label")),
+        "CC-BY-4.0",
         _HIDDEN_TEST,
-        Hub("allenai/cosmos_qa", "default", _HUB_HIDDEN, _cosmos_qa, _CONVERTED),
+    ),
+    Entry(
+        "hellaswag",
+        Hub("Rowan/hellaswag", "default", _HUB_HIDDEN),
+        Layout("{ctx}\nHow does this go on?", listed("endings"), index("label")),
+        "not stated",
+        _HIDDEN_TEST,
+        closed=True,
+    ),
+    Entry(
+        "math_qa",
+        Hub("allenai/math_qa", "default", _HUB_PUBLIC),
+        Layout("{Problem}", math_options, letter("correct")),
+        "Apache-2.0",
+        _PUBLIC_TEST,
+    ),
+    Entry(
+        "piqa",
+        Hub("ybisk/piqa", "plain_text", _HUB_HIDDEN),
+        Layout("{goal}", fields("sol1", "sol2"), index("label")),
+        "not stated",
+        _HIDDEN_TEST,
+    ),
+    Entry(
+        "sciq",
+        Hub("allenai/sciq", "default", _HUB_PUBLIC),
+        Layout(
+            "{support}\n\n{question}",
+            in_order("distractor1", "distractor2", "distractor3", "correct_answer"),
+            text("correct_answer"),
+        ),
+        "CC-BY-NC-3.0",
+        _PUBLIC_TEST,
+    ),
+    Entry(
+        "social_i_qa",
+        Hub("lighteval/siqa", "default", _HUB_HIDDEN),
+        Layout("{context} {question}", _SIQA_ANSWERS, index("label", first=1)),
+        "not stated",
+        _HIDDEN_TEST,
+    ),
+    Entry(
+        "winogrande",
+        Hub("allenai/winogrande", "winogrande_xl", _HUB_HIDDEN),
+        Layout("{sentence}", fields("option1", "option2"), index("answer", first=1)),
+        "CC-BY-4.0",
+        _HIDDEN_TEST,
     ),
     Entry(
         "truthfulqa_mc1",
+        Hub("truthfulqa/truthful_qa", "multiple_choice", {"test": "validation"}),
+        Layout(_PLAIN, layouts.truthful, layouts.truthful_answer),
+        "Apache-2.0",
         {"test": ("all", *_VALIDATION)},
-        Hub("truthfulqa/truthful_qa", "multiple_choice", {"test": "validation"}, _truthfulqa),
+    ),
+    *(_anli(round) for round in (1, 2, 3)),
+    Entry(
+        "cb",
+        Hub("aps/super_glue", "cb", _HUB_HIDDEN),
+        Layout(_NLI, fixed("Yes", "No", _UNSURE), index("label")),
+        "not stated",
+        _HIDDEN_TEST,
+    ),
+    Entry(
+        "copa",
+        Hub("aps/super_glue", "copa", _HUB_HIDDEN),
+        Layout(
+            "{premise}\nWhat was the {question} of this?",
+            fields("choice1", "choice2"),
+            index("label"),
+        ),
+        "BSD-2-Clause",
+        _HIDDEN_TEST,
+        closed=True,
+    ),
+    Entry(
+        "multirc",
+        Hub("aps/super_glue", "multirc", _HUB_HIDDEN),
+        Layout(
+            "{paragraph}\n\n{question}\nIs this answer right: {answer}",
+            fixed("No", "Yes"),
+            index("label"),
+        ),
+        "not stated",
+        _HIDDEN_TEST,
+    ),
+    Entry(
+        "snli",
+        Hub("stanfordnlp/snli", "plain_text", _HUB_PUBLIC),
+        _ENTAILED_FIRST,
+        "CC-BY-SA-4.0",
+        _PUBLIC_TEST,
+    ),
+    Entry(
+        "story_cloze",
+        None,
+        Layout(
+            "{InputSentence1} {InputSentence2} {InputSentence3} {InputSentence4}\n"
+            "How does the story end?",
+            fields("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2"),
+            index("AnswerRightEnding", first=1),
+            id="story_cloze/{InputStoryid}",
+        ),
+        "on request",
+        {"val": _VALIDATION, "test": ("test",)},
+        closed=True,
+        on_request="https://cs.rochester.edu/nlp/rocstories",
+    ),
+    Entry(
+        "trec",
+        Hub("CogComp/trec", "default", {"train": "train", "test": "test"}),
+        Layout(
+            "{text}\nWhat kind of answer does this question ask for?",
+            _TREC_KINDS,
+            index("coarse_label"),
+        ),
+        "not stated",
+        _TRAIN_ONLY,
+        closed=True,
+    ),
+    Entry(
+        "wsc",
+        Hub("ErnestSDavis/winograd_wsc", "wsc285", {"test": "test"}),
+        Layout(
+            '{text}\nWho or what is meant by "{pronoun}"?',
+            listed("options"),
+            index("label"),
+        ),
+        "CC-BY-4.0",
+        {"test": ("all", "test")},
     ),
 )
 

@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,26 @@ def read_hendrycks(folder: Path, split: str, *, name: str) -> Part:
     return collect(reads, origin=str(folder / split), is_published=True)
 
 
+def read_release(
+    path: Path, as_question: Callable[[Mapping[str, str], str, str], Question]
+) -> Part:
+    """A CSV file with its publisher's own header; `as_question` reads (row, where, id)."""
+    records = _records(path)
+    _, header = next(records, (1, []))
+
+    def reads() -> Iterator[tuple[str, Read]]:
+        for number, values in records:
+            where = f"{path}, line {number}"
+            if len(values) != len(header):
+                raise QuestionError(
+                    f"{where}: {len(values)} columns, but the header has {len(header)}"
+                )
+            row = dict(zip(header, values, strict=True))
+            yield where, partial(as_question, row, where, f"{stem_of(path)}/{number}")
+
+    return collect(reads(), origin=str(path), is_published=True)
+
+
 def hendrycks_files(folder: Path, split: str) -> list[Path]:
     """The CSV files of one split, sorted by name; empty when the folder has no such split."""
     paths = sorted(p for p in (folder / split).glob("*.csv") if not p.name.startswith("."))
@@ -100,10 +120,10 @@ def collect(reads: Iterable[tuple[str, Read]], *, origin: str, is_published: boo
     for where, read in reads:
         try:
             question = read()
-        except rows.RepeatedChoiceError as error:
+        except rows.UnusableError as error:
             if not is_published:
                 raise
-            excluded.append(Excluded(error.question_id, "the same choice twice"))
+            excluded.append(Excluded(error.question_id, error.reason))
             continue
         if question.id in first:
             raise QuestionError(
@@ -113,7 +133,8 @@ def collect(reads: Iterable[tuple[str, Read]], *, origin: str, is_published: boo
         first[question.id] = where
         questions.append(question)
     if not questions:
-        raise QuestionError(f"{origin}: holds no questions; give at least one")
+        why = f"; all {len(excluded)} were left out: {excluded[0].reason}" if excluded else ""
+        raise QuestionError(f"{origin}: holds no questions{why}; give at least one")
     return Part(tuple(questions), tuple(excluded), origin)
 
 

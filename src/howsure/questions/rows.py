@@ -25,12 +25,13 @@ _RESERVED = ("macro", "pooled")
 _FIELDS = ("id", "subject", "question", "choices", "answer")
 
 
-class RepeatedChoiceError(QuestionError):
-    """A question that has the same choice twice, so that "correct" is ambiguous."""
+class UnusableError(QuestionError):
+    """A question that nobody could grade; in a published set it is left out, with the reason."""
 
-    def __init__(self, message: str, question_id: str) -> None:
+    def __init__(self, message: str, question_id: str, reason: str) -> None:
         super().__init__(message)
         self.question_id = question_id
+        self.reason = reason
 
 
 def from_json(line: str, *, where: str, id: str) -> Question:
@@ -158,10 +159,11 @@ def _choices(value: object, where: str, id: str) -> tuple[str, ...]:
     seen: set[str] = set()
     for choice in choices:
         if choice.strip() in seen:
-            raise RepeatedChoiceError(
+            raise UnusableError(
                 f"{where}: the choice {choice!r} is there twice; remove or reword one, "
                 "otherwise 'correct' is ambiguous",
                 id,
+                "the same choice twice",
             )
         seen.add(choice.strip())
     return choices

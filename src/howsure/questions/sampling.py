@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -79,17 +80,40 @@ def mix(
     return drawn
 
 
+@dataclass(frozen=True, slots=True)
+class Leaked:
+    """How many training questions of one set were left out because they are evaluated."""
+
+    same: int
+    """Equal by `normalised_text`."""
+    alike: int
+    """Not equal, but equal by `bare_text`."""
+
+    @property
+    def total(self) -> int:
+        return self.same + self.alike
+
+
 def without(
     questions: Sequence[Question], evaluated: Sequence[Question]
-) -> tuple[list[Question], int]:
-    """The questions whose text is not among those evaluated, and how many were dropped.
+) -> tuple[list[Question], Leaked]:
+    """The questions whose text is not among those evaluated, and how many were left out.
 
-    Texts are compared by `normalised_text`, whatever the choices: rather one question too many
-    dropped than one leaked.
+    Texts are compared by `normalised_text` and by `bare_text`, whatever the choices: rather one
+    question too many left out than one leaked. A question that is told in other words is not found.
     """
-    texts = {normalised_text(q.text) for q in evaluated}
-    kept = [q for q in questions if normalised_text(q.text) not in texts]
-    return kept, len(questions) - len(kept)
+    same = {normalised_text(q.text) for q in evaluated}
+    alike = {bare_text(q.text) for q in evaluated} - {""}
+    kept: list[Question] = []
+    counts: Counter[str] = Counter()
+    for question in questions:
+        if normalised_text(question.text) in same:
+            counts["same"] += 1
+        elif bare_text(question.text) in alike:
+            counts["alike"] += 1
+        else:
+            kept.append(question)
+    return kept, Leaked(counts["same"], counts["alike"])
 
 
 def hold_out(source: QuestionSet) -> QuestionSet:
@@ -133,6 +157,26 @@ def normalised_text(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split()).strip(_EDGES)
+
+
+def bare_text(text: str) -> str:
+    """`normalised_text` without white space and without punctuation that carries no meaning.
+
+    Signs stay ("5 + 3" and "5 < 3" are two questions), and so do brackets and what stands between
+    two digits (3.5 is not 35).
+    """
+    plain = normalised_text(text)
+    kept = [c for i, c in enumerate(plain) if not _is_mark(c) or _is_between_digits(plain, i)]
+    return "".join(kept)
+
+
+def _is_mark(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in "PZ" and category not in ("Ps", "Pe")
+
+
+def _is_between_digits(text: str, i: int) -> bool:
+    return 0 < i < len(text) - 1 and text[i - 1].isdigit() and text[i + 1].isdigit()
 
 
 def _share_of(text: str) -> SplitName:

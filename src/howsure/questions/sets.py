@@ -21,6 +21,8 @@ QUICKSTART_SIZES: dict[SplitName, int] = {"train": 300, "val": 50, "test": 150}
 
 DATA_DIR_VARIABLE = "HOWSURE_DATA"
 
+_ENDS = (".jsonl", ".jsonl.gz")
+
 
 @dataclass(frozen=True)
 class QuestionSet:
@@ -91,7 +93,7 @@ def open_set(name_or_path: str, data_dir: Path | None = None) -> QuestionSet:
     if name_or_path and path.exists():
         return _open_file(path)
     if _looks_like_path(name_or_path):
-        same = next((e.name for e in CATALOGUE.values() if e.hub.id == name_or_path), None)
+        same = next((e.name for e in CATALOGUE.values() if _is_on_hub(e, name_or_path)), None)
         hint = f"{name_or_path} on the Hub is called {same!r} here" if same else "check the path"
         raise QuestionError(f"{name_or_path}: there is no such file or folder; {hint}")
     raise UnknownName(
@@ -127,6 +129,11 @@ def _open_entry(entry: Entry, data_dir: Path | None) -> QuestionSet:
     found = _local_parts(entry, data_dir) if data_dir else {}
     if found:
         return QuestionSet(entry.name, entry.categories, found)
+    if entry.hub is None:
+        raise QuestionError(
+            f"{entry.name} is handed out on request only ({entry.on_request}); put its CSV into "
+            f"--data-dir as {entry.name}.val.csv"
+        )
     try:
         hub.check_available(entry.name)
     except QuestionError as error:
@@ -140,6 +147,10 @@ def _open_entry(entry: Entry, data_dir: Path | None) -> QuestionSet:
     return QuestionSet(entry.name, entry.categories, remote)
 
 
+def _is_on_hub(entry: Entry, id: str) -> bool:
+    return entry.hub is not None and entry.hub.id == id
+
+
 def _wanted(entry: Entry) -> str:
     file_splits = dict.fromkeys(s for splits in entry.files.values() for s in splits)
     return " or ".join(f"{entry.name}.{s}.jsonl(.gz)" for s in file_splits)
@@ -148,14 +159,23 @@ def _wanted(entry: Entry) -> str:
 def _local_parts(entry: Entry, data_dir: Path) -> dict[SplitName, Callable[[], Part]]:
     parts: dict[SplitName, Callable[[], Part]] = {}
     for split, file_splits in entry.files.items():
-        names = [f"{entry.name}.{s}{end}" for s in file_splits for end in (".jsonl", ".jsonl.gz")]
+        ends = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz") if entry.on_request else _ENDS
+        names = [f"{entry.name}.{s}{end}" for s in file_splits for end in ends]
         path = next((data_dir / n for n in names if (data_dir / n).is_file()), None)
         if path is not None:
-            parts[split] = cache(partial(files.read_file, path, is_published=True))
+            parts[split] = cache(partial(_read_local, entry, path))
     if parts or entry.name != "mmlu":
         return parts
     folders = (data_dir / "mmlu", data_dir / "data", data_dir)
     return next((found for f in folders if (found := _hendrycks_parts(f, "mmlu"))), {})
+
+
+def _read_local(entry: Entry, path: Path) -> Part:
+    if not path.name.removesuffix(".gz").endswith(".csv"):
+        return files.read_file(path, is_published=True)
+    return files.read_release(
+        path, lambda row, where, id: hub.as_question(entry, row, where=where, id=id)
+    )
 
 
 def _hendrycks_parts(folder: Path, name: str) -> dict[SplitName, Callable[[], Part]]:
