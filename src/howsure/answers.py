@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from howsure.errors import QuestionError, UnknownName
 from howsure.grading import is_match
 from howsure.lm import AnswerTokens, Options, Passage, Place
+from howsure.lm.chat import Chat
 from howsure.lm.model import LanguageModel
-from howsure.prompts import few_shot_prefix, question_prompt
+from howsure.prompts import few_shot_prefix, few_shot_turns, plain, question_prompt
 from howsure.types import LETTERS, Answer, ChooseBy, Format, GradedAnswer, Question
 
 Progress = Callable[[int, int], None]
@@ -28,6 +29,7 @@ def answer(
     *,
     format: Format,
     choose_by: ChooseBy = "letter",
+    chat: str = "auto",
     examples: Mapping[str, Sequence[Question]] | None = None,
     max_tokens: int = MAX_TOKENS,
     on_progress: Progress | None = None,
@@ -38,8 +40,10 @@ def answer(
     `format="choice"`: one of the options; `choose_by="letter"` shows them under letters and takes
     the likeliest letter (the published setting), `choose_by="text"` takes the option whose own
     text is likeliest per token after the bare question, for models too small for letters.
-    `examples` holds the few-shot examples of each subject. Raises QuestionError for a question
-    without choices in "choice", ModelError when a prompt is longer than the model's context.
+    `chat` is "auto" (through the chat template of chat models), "on" or "off" (plain text, the
+    published setting). `examples` holds the few-shot examples of each subject. Raises
+    QuestionError for a question without choices in "choice", ModelError when a prompt is longer
+    than the model's context.
     """
     if format not in ("open", "choice"):
         raise UnknownName("format", format, ("open", "choice"))
@@ -54,18 +58,41 @@ def answer(
                 raise QuestionError(
                     f"question {q.id!r} has no choices; give it some, or ask with --format open"
                 )
-    prefixes = {
-        subject: few_shot_prefix(subject, (examples or {}).get(subject, ()), options=letters)
-        for subject in {q.subject for q in questions}
-    }
-    passages = [
-        Passage(prefixes[q.subject], question_prompt(q, options=letters)) for q in questions
-    ]
+    template = lm.prompting(chat).chat
+    passages = _passages(questions, examples or {}, template, options=letters)
     if format == "open":
         return _open(lm, questions, passages, max_tokens, on_progress)
     if choose_by == "letter":
         return _by_letter(lm, questions, passages, on_progress)
     return _by_text(lm, questions, passages, on_progress)
+
+
+def _passages(
+    questions: Sequence[Question],
+    examples: Mapping[str, Sequence[Question]],
+    chat: Chat | None,
+    *,
+    options: bool,
+) -> list[Passage]:
+    """The prompts, as plain text or as conversations."""
+    subjects = {q.subject for q in questions}
+    if chat is None:
+        prefixes = {s: few_shot_prefix(s, examples.get(s, ()), options=options) for s in subjects}
+        return [
+            Passage(prefixes[q.subject], question_prompt(q, options=options)) for q in questions
+        ]
+    frames = {
+        s: chat.frame(few_shot_turns(s, examples.get(s, ()), options=options)) for s in subjects
+    }
+    return [
+        Passage(
+            frames[q.subject].prefix,
+            frames[q.subject].question(question_prompt(q, options=options)),
+            lead=chat.lead,
+            query=chat.query,
+        )
+        for q in questions
+    ]
 
 
 def grade(questions: Sequence[Question], answers: Sequence[Answer]) -> list[GradedAnswer]:
@@ -99,6 +126,8 @@ def _new(
         model=lm.name,
         format=format,
         prefix=passage.prefix,
+        lead=passage.lead,
+        query=passage.query or None,
     )
 
 
@@ -160,7 +189,7 @@ def _by_text(
     on_progress: Progress | None,
 ) -> list[Answer]:
     each = [
-        Passage(p.prefix, p.question, f" {choice}")
+        Passage(p.prefix, p.question, p.lead + plain(choice))
         for q, p in zip(questions, passages, strict=True)
         for choice in q.choices
     ]

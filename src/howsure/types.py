@@ -75,7 +75,9 @@ class Answer:
 
     `prompt` is the whole text that the model read up to and including "Answer:", made of the
     `prefix` that all questions of the subject share (few-shot examples, may be empty) and the
-    rest; `prompt + " " + text` is the text that the correctness query continues.
+    rest; `prompt + lead + text` is the text that the correctness query continues. Special tokens
+    of a chat template are marked in `prompt` and `query` (`prompts.marked`): don't put untrusted
+    text there without `prompts.plain`.
     """
 
     question_id: str
@@ -94,6 +96,11 @@ class Answer:
     the geometric mean of the answer tokens' probabilities (open-ended)."""
     option_mass: float | None = None
     """Probability in [0, 1] on all option tokens together, before they are normalised (letters)."""
+    lead: str = " "
+    """What stands between `prompt` and `text`: a space, or what a chat template puts there."""
+    query: str | None = None
+    """The text after the answer, after which the model says whether it is correct; None: the
+    correctness query as plain text (`prompts.CORRECTNESS_QUERY`)."""
     note: str = ""
     """Why an answer can't be used (for example "nonfinite_logits"); empty when it can."""
 

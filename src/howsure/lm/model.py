@@ -15,6 +15,8 @@ from howsure.errors import ModelError
 from howsure.lm import loading
 from howsure.lm.adapters import Adapters
 from howsure.lm.batching import Plan, batches_by_length, plan
+from howsure.lm.chat import Prompting, choose
+from howsure.lm.loading import embedded_names
 from howsure.lm.passage import AnswerTokens, Generation, Hidden, Options, Passage, Place, Want
 from howsure.lm.tokens import Tokens
 
@@ -28,6 +30,12 @@ _BUDGET = {"cpu": 4096, "cuda": 16384}
 
 _GENERATE_BUDGET = {"cpu": 24576, "cuda": 32768}
 """Tokens whose keys and values are held at a time: each step reads only one token of a row."""
+
+
+def _end_tokens(model: Any) -> list[int]:
+    """End tokens that the checkpoint's generation settings name; chat models have several."""
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 class LanguageModel:
@@ -49,7 +57,7 @@ class LanguageModel:
         """`path` is the checkpoint's folder, `adapter` that of an adapter merged into it."""
         self.name = name
         self.adapters = Adapters(model)
-        self.tokens = Tokens(tokenizer, name)
+        self.tokens = Tokens(tokenizer, name, stops=_end_tokens(model))
         self._path = path
         self._merged = adapter
         self._model = model
@@ -87,6 +95,11 @@ class LanguageModel:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the checkpoint's weights, config and tokenizer; "" if made in memory."""
         return loading.fingerprint(self._path, self._merged) if self._path else ""
+
+    def prompting(self, mode: str) -> Prompting:
+        """Whether it is asked through its chat template under `--chat mode`, and why."""
+        chat = self.tokens.chat if mode != "off" else None
+        return choose(chat, self.name, embedded=self.name in embedded_names(), mode=mode)
 
     # reading ----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from howsure.prompts import CORRECTNESS_QUERY
+from howsure.prompts import CORRECTNESS_QUERY, plain
 from howsure.types import Answer
 
 
@@ -35,6 +35,8 @@ class Passage:
     question: str
     answer: str = ""
     query: str = ""
+    lead: str = " "
+    """What the answer's text follows after; the first part of `answer`."""
 
     @classmethod
     def of(cls, answer: Answer) -> Passage:
@@ -42,8 +44,8 @@ class Passage:
         return cls(
             prefix=answer.prefix,
             question=answer.prompt[len(answer.prefix) :],
-            answer=f" {answer.text}",
-            query=CORRECTNESS_QUERY,
+            answer=answer.lead + plain(answer.text),
+            query=CORRECTNESS_QUERY if answer.query is None else answer.query,
         )
 
     def upto(self, place: Place) -> str:
