@@ -19,8 +19,9 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors types grading questions prompts lm answers methods calibrate metrics intervals tables "
-    "scores figures report store spec plan workers unit progress run recorded summary cli __main__"
+    "errors types grading questions prompts lm asking answers methods calibrate metrics intervals "
+    "tables scores figures report store spec plan workers unit progress run recorded summary "
+    "cli __main__"
 ).split()
 
 # Library → the only places that may import it.
@@ -34,7 +35,7 @@ HOMES = {
     "polars": {"tables", "scores", "figures", "report", "run", "recorded", "summary"},
     "pyarrow": {"questions", "tables"},
     "matplotlib": {"figures", "report"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "lm"},
     "markupsafe": {"report"},
     "rich": {"progress", "summary"},
     "typer": {"cli"},

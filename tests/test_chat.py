@@ -12,6 +12,7 @@ from tokenizers_of_all_kinds import CHATML, KINDS, append_eos, byte_level, of_ki
 
 from howsure import methods
 from howsure.answers import answer, grade
+from howsure.asking import Asking
 from howsure.errors import ModelError, UnknownName
 from howsure.lm import Options, Passage, Place
 from howsure.lm.chat import Chat, choose
@@ -27,6 +28,7 @@ from howsure.prompts import (
 )
 from howsure.types import Question
 
+OFF = Asking("off")
 ARGUMENTS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 
 
@@ -210,7 +212,7 @@ def test_a_chat_model_answers_and_is_asked_again(chat_lm: LanguageModel, format:
     questions = [ask(f"Which is number {i}?", i % 4) for i in range(8)]
     shots = {RIVER.subject: SHOTS}
     answers = answer(chat_lm, questions, format=format, examples=shots, max_tokens=4)
-    raw = answer(chat_lm, questions, format=format, examples=shots, max_tokens=4, chat="off")
+    raw = answer(chat_lm, questions, format=format, examples=shots, max_tokens=4, asking=OFF)
     assert all("im_start" in a.prompt and a.query for a in answers)
     assert all("im_start" not in a.prompt and a.query is None and a.lead == " " for a in raw)
     (logp,) = chat_lm.read([Passage.of(a) for a in answers], [Options(Place.QUERY, QUERY_OPTIONS)])
@@ -255,4 +257,4 @@ def test_a_model_without_a_template_is_asked_in_plain_text() -> None:
     (a,) = answer(lm, [RIVER], format="choice")
     assert a.prompt == question_prompt(RIVER, options=True)
     with pytest.raises(ModelError, match="--chat on"):
-        answer(lm, [RIVER], format="choice", chat="on")
+        answer(lm, [RIVER], format="choice", asking=Asking("on"))

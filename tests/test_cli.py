@@ -89,7 +89,7 @@ def test_the_options_are_those_of_the_contract(howsure):
         *("--format", "--choose-by", "--shots", "--limit", "--train-size", "--calibrate"),
         *("--seed", "--device", "--dtype", "--output", "--debug"),
         *("--revision", "--adapter", "--quantize", "--attention", "--device-map"),
-        *("--trust-remote-code",),
+        *("--trust-remote-code", "--chat", "--shuffle-shots", "--long-prompts"),
     }
 
 

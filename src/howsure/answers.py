@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from howsure.asking import Asked, Asking, ask
 from howsure.errors import QuestionError, UnknownName
 from howsure.grading import is_match
 from howsure.lm import AnswerTokens, Options, Passage, Place
-from howsure.lm.chat import Chat
 from howsure.lm.model import LanguageModel
-from howsure.prompts import few_shot_prefix, few_shot_turns, plain, question_prompt
+from howsure.prompts import plain
 from howsure.types import LETTERS, Answer, ChooseBy, Format, GradedAnswer, Question
 
 Progress = Callable[[int, int], None]
@@ -29,7 +29,7 @@ def answer(
     *,
     format: Format,
     choose_by: ChooseBy = "letter",
-    chat: str = "auto",
+    asking: Asking | None = None,
     examples: Mapping[str, Sequence[Question]] | None = None,
     max_tokens: int = MAX_TOKENS,
     on_progress: Progress | None = None,
@@ -40,10 +40,9 @@ def answer(
     `format="choice"`: one of the options; `choose_by="letter"` shows them under letters and takes
     the likeliest letter (the published setting), `choose_by="text"` takes the option whose own
     text is likeliest per token after the bare question, for models too small for letters.
-    `chat` is "auto" (through the chat template of chat models), "on" or "off" (plain text, the
-    published setting). `examples` holds the few-shot examples of each subject. Raises
-    QuestionError for a question without choices in "choice", ModelError when a prompt is longer
-    than the model's context.
+    `asking` says how questions become prompts (chat template, order of examples, long prompts);
+    `examples` holds the few-shot examples of each subject. Raises QuestionError for a question
+    without choices in "choice", ModelError when a prompt is longer than the model's context.
     """
     if format not in ("open", "choice"):
         raise UnknownName("format", format, ("open", "choice"))
@@ -58,41 +57,19 @@ def answer(
                 raise QuestionError(
                     f"question {q.id!r} has no choices; give it some, or ask with --format open"
                 )
-    template = lm.prompting(chat).chat
-    passages = _passages(questions, examples or {}, template, options=letters)
+    asked = ask(
+        lm,
+        questions,
+        examples or {},
+        asking or Asking(),
+        options=letters,
+        max_tokens=max_tokens if format == "open" else _longest_choice(lm, questions, letters),
+    )
     if format == "open":
-        return _open(lm, questions, passages, max_tokens, on_progress)
+        return _open(lm, questions, asked, max_tokens, on_progress)
     if choose_by == "letter":
-        return _by_letter(lm, questions, passages, on_progress)
-    return _by_text(lm, questions, passages, on_progress)
-
-
-def _passages(
-    questions: Sequence[Question],
-    examples: Mapping[str, Sequence[Question]],
-    chat: Chat | None,
-    *,
-    options: bool,
-) -> list[Passage]:
-    """The prompts, as plain text or as conversations."""
-    subjects = {q.subject for q in questions}
-    if chat is None:
-        prefixes = {s: few_shot_prefix(s, examples.get(s, ()), options=options) for s in subjects}
-        return [
-            Passage(prefixes[q.subject], question_prompt(q, options=options)) for q in questions
-        ]
-    frames = {
-        s: chat.frame(few_shot_turns(s, examples.get(s, ()), options=options)) for s in subjects
-    }
-    return [
-        Passage(
-            frames[q.subject].prefix,
-            frames[q.subject].question(question_prompt(q, options=options)),
-            lead=chat.lead,
-            query=chat.query,
-        )
-        for q in questions
-    ]
+        return _by_letter(lm, questions, asked, on_progress)
+    return _by_text(lm, questions, asked, on_progress)
 
 
 def grade(questions: Sequence[Question], answers: Sequence[Answer]) -> list[GradedAnswer]:
@@ -115,9 +92,8 @@ def grade(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Grad
     return graded
 
 
-def _new(
-    lm: LanguageModel, question: Question, passage: Passage, text: str, format: Format
-) -> Answer:
+def _new(lm: LanguageModel, question: Question, asked: Asked, text: str, format: Format) -> Answer:
+    passage = asked.passage
     return Answer(
         question_id=question.id,
         subject=question.subject,
@@ -128,24 +104,25 @@ def _new(
         prefix=passage.prefix,
         lead=passage.lead,
         query=passage.query or None,
+        dropped_shots=asked.dropped_shots,
     )
 
 
 def _open(
     lm: LanguageModel,
     questions: Sequence[Question],
-    passages: Sequence[Passage],
+    asked: Sequence[Asked],
     max_tokens: int,
     on_progress: Progress | None,
 ) -> list[Answer]:
     out = []
-    made = lm.generate(passages, max_tokens=max_tokens, on_progress=on_progress)
-    for q, passage, g in zip(questions, passages, made, strict=True):
+    made = lm.generate([a.passage for a in asked], max_tokens=max_tokens, on_progress=on_progress)
+    for q, a, g in zip(questions, asked, made, strict=True):
         finite = np.isfinite(g.log_probability)
         likelihood = float(np.exp(min(0.0, g.log_probability / g.tokens))) if finite else None
         out.append(
             _replace(
-                _new(lm, q, passage, g.text, "open"),
+                _new(lm, q, a, g.text, "open"),
                 likelihood=likelihood,
                 note="" if finite else NONFINITE,
             )
@@ -156,18 +133,20 @@ def _open(
 def _by_letter(
     lm: LanguageModel,
     questions: Sequence[Question],
-    passages: Sequence[Passage],
+    asked: Sequence[Asked],
     on_progress: Progress | None,
 ) -> list[Answer]:
     most = max(len(q.choices) for q in questions)
     (logp,) = lm.read(
-        passages, [Options(Place.QUESTION, tuple(LETTERS[:most]))], on_progress=on_progress
+        [a.passage for a in asked],
+        [Options(Place.QUESTION, tuple(LETTERS[:most]))],
+        on_progress=on_progress,
     )
     out = []
-    for q, passage, row in zip(questions, passages, logp.astype(np.float64), strict=True):
+    for q, a, row in zip(questions, asked, logp.astype(np.float64), strict=True):
         own = row[: len(q.choices)]
         chosen, likelihood = _softmax_choice(own)
-        base = _new(lm, q, passage, LETTERS[chosen], "choice")
+        base = _new(lm, q, a, LETTERS[chosen], "choice")
         mass = float(min(1.0, np.exp(own).sum())) if likelihood is not None else None
         out.append(
             _replace(
@@ -185,12 +164,12 @@ def _by_letter(
 def _by_text(
     lm: LanguageModel,
     questions: Sequence[Question],
-    passages: Sequence[Passage],
+    asked: Sequence[Asked],
     on_progress: Progress | None,
 ) -> list[Answer]:
     each = [
-        Passage(p.prefix, p.question, p.lead + plain(choice))
-        for q, p in zip(questions, passages, strict=True)
+        Passage(a.passage.prefix, a.passage.question, a.passage.lead + plain(choice))
+        for q, a in zip(questions, asked, strict=True)
         for choice in q.choices
     ]
     total = len(questions)
@@ -198,12 +177,12 @@ def _by_text(
     (spans,) = lm.read(each, [AnswerTokens()], on_progress=scaled)
     per_token = spans[:, 0].astype(np.float64) / np.maximum(spans[:, 1], 1.0)
     out, start = [], 0
-    for q, passage in zip(questions, passages, strict=True):
+    for q, a in zip(questions, asked, strict=True):
         chosen, likelihood = _softmax_choice(per_token[start : start + len(q.choices)])
         start += len(q.choices)
         out.append(
             _replace(
-                _new(lm, q, passage, q.choices[chosen], "choice"),
+                _new(lm, q, a, q.choices[chosen], "choice"),
                 choose_by="text",
                 choice=chosen,
                 likelihood=likelihood,
@@ -211,6 +190,14 @@ def _by_text(
             )
         )
     return out
+
+
+def _longest_choice(lm: LanguageModel, questions: Sequence[Question], letters: bool) -> int:
+    """Tokens of the longest answer that a choice can be."""
+    if letters:
+        return 1
+    texts = [f" {plain(c)}" for q in questions for c in q.choices]
+    return max(map(len, lm.tokens.encode(texts)))
 
 
 def _softmax_choice(scores: NDArray[np.float64]) -> tuple[int, float | None]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "RunSpec", "run"]
 
+UNIT_CARD = ("prompting", "answers", "excluded", "methods")
+"""What `run.json` tells of each model and format."""
+
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "polars")
 
 
@@ -83,6 +86,7 @@ def run(spec: RunSpec, *, show: Display | None = None, at_once: int | None = Non
         done = [r for r in results if isinstance(r, UnitResult)]
         failures = _failures(units, results)
         card |= _outcome(done, failures)
+        card["notes"] += _prompting_notes(done)
         show.say("scoring")
         predictions = _collect(done)
         if not predictions:
@@ -245,7 +249,7 @@ def _report(
         run_card=card,
         categories=plan.categories,
         questions={q.id: q.text for q in plan.test},
-        notes=[*failures, *plan.notes],
+        notes=[*failures, *card["notes"]],
     )
 
 
@@ -285,7 +289,9 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
             for r in done
         },
         "units": {
-            name: {k: r.card[k] for k in ("answers", "excluded", "methods") if k in r.card}
+            name: {
+                k: r.card[k] for k in ("prompting", "answers", "excluded", "methods") if k in r.card
+            }
             for name, r in by_unit.items()
         },
         "failures": [f.message for f in failures],
@@ -294,6 +300,16 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
             "by_unit": {name: r.seconds for name, r in by_unit.items()},
         },
     }
+
+
+def _prompting_notes(done: Sequence[UnitResult]) -> list[str]:
+    """How each model was asked, and where prompts were too long for all their examples."""
+    notes = [f"{r.model} ({r.format}) was {r.card['prompting']}" for r in done]
+    for r in done:
+        short = sum(split.get("with_fewer_shots", 0) for split in r.card["answers"].values())
+        if short:
+            notes.append(f"{r.model} ({r.format}): {short} prompts have fewer examples, to fit")
+    return notes
 
 
 def metadata_version(name: str) -> str | None:

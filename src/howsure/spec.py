@@ -9,9 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from howsure.asking import LONG_PROMPTS, Asking, LongPrompts
 from howsure.calibrate import CALIBRATIONS
 from howsure.errors import UnknownName, UsageError
 from howsure.lm import LoadOptions, embedded_names
+from howsure.lm.chat import CHAT_MODES, ChatMode
 from howsure.lm.options import DEVICES, DTYPES
 from howsure.methods import METHODS
 from howsure.questions import QUICKSTART
@@ -51,6 +53,12 @@ class RunSpec:
     """None means by letter."""
     shots: int | None = None
     """Few-shot examples before each evaluated question; None means 5 where there is a dev split."""
+    shuffle_shots: bool = False
+    """Each question has its examples in an order of its own, as in the published code."""
+    long_prompts: LongPrompts = "refuse"
+    """With a prompt longer than the model's context: refuse, or leave out examples."""
+    chat: ChatMode = "auto"
+    """Whether chat models are asked through their chat template; the published setting is "off"."""
     limit: int | None = None
     """Evaluated questions per subject at most, and as many for validation; None means all."""
     train_size: int | None = None
@@ -69,6 +77,8 @@ class RunSpec:
         _known("format", self.formats, FORMATS)
         _known("way to choose", () if self.choose_by is None else (self.choose_by,), CHOOSE_BY)
         _known("calibration", (self.calibrate,), CALIBRATIONS)
+        _known("chat mode", (self.chat,), CHAT_MODES)
+        _known("way with long prompts", (self.long_prompts,), LONG_PROMPTS)
         _known("device", (self.device,), DEVICES)
         _known("dtype", (self.dtype,), DTYPES)
         _known("method", tuple(self.settings), METHODS)
@@ -97,6 +107,12 @@ class RunSpec:
                 f"--choose-by {self.choose_by} has no effect with --format open; leave it out, "
                 "or ask with --format choice"
             )
+
+    @property
+    def asking(self) -> Asking:
+        """How questions become prompts."""
+        seed = self.seed if self.shuffle_shots else None
+        return Asking(self.chat, seed, self.long_prompts)
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON values, for `run.json`."""

@@ -101,6 +101,8 @@ class Answer:
     query: str | None = None
     """The text after the answer, after which the model says whether it is correct; None: the
     correctness query as plain text (`prompts.CORRECTNESS_QUERY`)."""
+    dropped_shots: int = 0
+    """Examples left out of the prompt because it was too long for the model."""
     note: str = ""
     """Why an answer can't be used (for example "nonfinite_logits"); empty when it can."""
 

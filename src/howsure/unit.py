@@ -81,7 +81,12 @@ class _Graded:
 
     def card(self) -> dict[str, Any]:
         n = len(self.answers)
-        return {"answers": n, "accuracy": float(self.is_correct.mean()) if n else None}
+        short = sum(g.answer.dropped_shots > 0 for g in self.answers)
+        return {
+            "answers": n,
+            "accuracy": float(self.is_correct.mean()) if n else None,
+            **({"with_fewer_shots": short} if short else {}),
+        }
 
 
 def carry_out(unit: Unit, report: Report) -> UnitResult:
@@ -96,6 +101,7 @@ def carry_out(unit: Unit, report: Report) -> UnitResult:
         lm = _load(unit.model, unit.spec.device, unit.spec.dtype, unit.spec.load)
         out.card |= {"fingerprint": lm.fingerprint, "parameters": lm.parameters}
         out.card |= {"device": str(lm.device), "dtype": str(lm.dtype).removeprefix("torch.")}
+    out.card["prompting"] = lm.prompting(unit.spec.chat).note
     train, valid, test = (
         _answered(unit, lm, split, questions, clock)
         for split, questions in (
@@ -142,6 +148,7 @@ def _answered(
             questions,
             format=unit.format,
             choose_by=unit.plan.choose_by,
+            asking=unit.spec.asking,
             examples={}
             if split == "training" and unit.spec.train_questions
             else unit.plan.examples,

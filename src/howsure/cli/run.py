@@ -92,6 +92,27 @@ def run(
             "is one.",
         ),
     ] = None,
+    shuffle_shots: Annotated[
+        bool,
+        typer.Option(
+            "--shuffle-shots",
+            help="Each question has its examples in an order of its own, as published; slower.",
+        ),
+    ] = False,
+    long_prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="refuse|drop-shots",
+            help="With prompts longer than the model's context. Default: refuse.",
+        ),
+    ] = None,
+    chat: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|on|off",
+            help="Ask through the chat template. Default: auto, that of chat models.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", help="At most N questions per subject, test and validation."),
@@ -163,6 +184,9 @@ def run(
         "formats": None if format is None else [format],
         "choose_by": choose_by,
         "shots": shots,
+        "shuffle_shots": shuffle_shots or None,
+        "long_prompts": long_prompts,
+        "chat": chat,
         "limit": limit,
         "train_size": train_size,
         "calibrate": calibrate,
