@@ -141,7 +141,7 @@ def test_heatmap_dark_is_good_and_chance_is_the_middle(scores: pl.DataFrame) -> 
 
 def test_heatmap_marks_ece_at_the_noise_floor(scores: pl.DataFrame) -> None:
     rows = scores.filter(pl.col("calibration") == "temperature", pl.col("subject") != "pooled")
-    expected = rows.filter(pl.col("ece") <= pl.col("ece_floor")).height
+    expected = rows.filter(pl.col("ece_low") <= pl.col("ece_floor")).height
     assert 0 < expected < rows.height
     figure = heatmap(scores)
     (dots,) = by_gid(axes_named(figure, "ece"), "ece-floor")

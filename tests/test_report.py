@@ -102,7 +102,9 @@ def test_writes_all_its_files(folder: Path, scores: pl.DataFrame) -> None:
     names = {"heatmap.png", "heatmap.svg", "bars.png", "reliability.png", "risk_coverage.png"}
     names |= {re.sub(r"\.", "_choice.", name) for name in names}
     assert {p.name for p in (folder / "figures").iterdir()} == names
-    assert {p.name for p in folder.iterdir()} == {"report.html", "scores.csv", "figures"}
+    assert {p.name for p in folder.iterdir()} == {
+        *("report.html", "scores.csv", "statements.json", "figures"),
+    }
     assert_frame_equal(read_scores(folder / "scores.csv"), scores)
 
 
@@ -179,15 +181,22 @@ def test_nothing_is_fetched_or_run(folder: Path) -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", page.html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert rules["style-src"] == f"'sha256-{digest}'"
-    assert not {"script", "link", "iframe", "object", "form", "svg", "base"} & {
-        t for t, _ in page.tags
-    }
+    data, script = re.findall(r"<script[^>]*>(.*?)</script>", page.html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert page.all("script") == [{"type": "application/json", "id": "data"}, {}]
+    assert not set("<>&") & set(data) and data.isascii()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(", script
+    )
+    assert not {"link", "iframe", "object", "form", "svg", "base"} & {t for t, _ in page.tags}
     for _, attrs in page.tags:
         assert not any(name == "style" or name.startswith("on") for name in attrs)
         for name in ("src", "href"):
             if name in attrs:
                 assert (attrs[name] or "").startswith(("data:image/", "#"))
     rest = re.sub(r'src="data:image/[^"]*"', "", page.html)
+    rest = rest.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
     assert "http:" not in rest
     assert "https:" not in rest
     assert "url(" not in rest
@@ -227,7 +236,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         notes=(HOSTILE,),
     )
     page = read_page(path)
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.all("script") == [{"type": "application/json", "id": "data"}, {}]
     assert all((img["src"] or "").startswith("data:image/") for img in page.all("img"))
     assert all("onerror" not in attrs for _, attrs in page.tags)
     assert page.text.count("alert('&1')") > 20

@@ -21,7 +21,7 @@ from howsure import metrics
 from howsure.errors import PredictionsError, UsageError
 from howsure.metrics import BINS, Bools, Floats
 
-Metric = Literal["accuracy", "ece", "ece_decision", "auroc", "brier", "nll"]
+Metric = Literal["accuracy", "ece", "ece_decision", "auroc", "brier", "nll", "aurc"]
 Counts = NDArray[np.float32]
 Replicates = NDArray[np.float32]
 Seed = int | Sequence[int]
@@ -67,6 +67,8 @@ def value(metric: Metric, p_correct: ArrayLike, is_correct: ArrayLike) -> float 
             return metrics.brier(p_correct, is_correct)
         case "nll":
             return metrics.nll(p_correct, is_correct)
+        case "aurc":
+            return metrics.aurc(p_correct, is_correct)
 
 
 def draw_counts(n: int, *, resamples: int, seed: Seed) -> Iterator[Counts]:
@@ -102,6 +104,8 @@ def resampled(metric: Metric, p: Floats, y: Bools, counts: Counts) -> Replicates
             return _resampled_ece(*metrics.decision(p, y), counts)
         case "auroc":
             return _resampled_auroc(p, y, counts)
+        case "aurc":
+            return _resampled_aurc(p, y, counts)
     means: Replicates = (terms.astype(np.float32) @ counts) / np.float32(len(p))
     return means
 
@@ -131,6 +135,22 @@ def _resampled_auroc(p: Floats, y: Bools, counts: Counts) -> Replicates:
     shares = np.full_like(wins, np.nan)
     np.divide(wins, pairs, out=shares, where=pairs > 0)
     return shares
+
+
+def _resampled_aurc(p: Floats, y: Bools, counts: Counts) -> Replicates:
+    """A question drawn c times is a tie of c: the risk within a tie moves evenly to its end."""
+    order = np.argsort(-p, kind="stable")
+    starts = np.flatnonzero(np.diff(p[order], prepend=np.inf))
+    drawn = np.add.reduceat(counts[order], starts, axis=0)
+    wrong = np.add.reduceat(counts[order] * ~y[order, None], starts, axis=0)
+    after, wrong_after = np.cumsum(drawn, axis=0), np.cumsum(wrong, axis=0)
+    share = np.divide(wrong, drawn, out=np.zeros_like(wrong), where=drawn > 0)
+    # The sum over the tie's places j of (wrong before + j share) / (before + j).
+    sums = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, len(p) + 1)))).astype(np.float32)
+    spread = sums[after.astype(np.intp)] - sums[(after - drawn).astype(np.intp)]
+    extra = (wrong_after - wrong - (after - drawn) * share) * spread
+    areas: Replicates = (extra + wrong).sum(axis=0) / np.float32(len(p))
+    return areas
 
 
 def redrawn(replicates: Replicates) -> Replicates | None:

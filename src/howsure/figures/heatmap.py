@@ -47,8 +47,8 @@ NOTES = (
     "(AUROC needs both right and wrong answers)."
 )
 FLOOR_NOTE = (
-    "Dot: ECE at or below its noise floor, that is, no larger than a perfectly calibrated "
-    "estimator with the same probabilities and the same n shows on average by chance."
+    "Dot: not distinguishable from perfect at this n; the 95% interval of the ECE holds its noise "
+    "floor, what a perfectly calibrated estimator with the same probabilities shows by chance."
 )
 DECISION_NOTE = (
     'ECE here is that of the decision "correct or not" (confidence max(p, 1-p)), the only one '

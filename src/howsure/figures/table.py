@@ -55,9 +55,16 @@ class Selection:
     plain: Mapping[Column, pl.DataFrame]
     """Rows before calibration, where there are such: for AUROC and AURC."""
 
-    def values(self, quantity: str, subjects: Sequence[str]) -> NDArray[np.float64]:
-        """Shape (len(subjects), len(columns)); NaN where the table has no number."""
-        rows = self.plain if quantity.startswith(("auroc", "aurc")) else self.calibrated
+    def values(
+        self, quantity: str, subjects: Sequence[str], *, plain: bool | None = None
+    ) -> NDArray[np.float64]:
+        """Shape (len(subjects), len(columns)); NaN where the table has no number.
+
+        From the rows before calibration where `plain`; None: as the picture shows the quantity.
+        """
+        if plain is None:
+            plain = quantity.startswith(("auroc", "aurc"))
+        rows = self.plain if plain else self.calibrated
         out = np.full((len(subjects), len(self.columns)), np.nan)
         for j, column in enumerate(self.columns):
             pairs = rows[column].select("subject", pl.col(quantity).cast(pl.Float64)).iter_rows()
@@ -81,9 +88,15 @@ class Selection:
         return self.values(quantity, subjects)
 
     def at_floor(self, subjects: Sequence[str]) -> NDArray[np.bool_]:
-        """Where ECE is at or below what a perfectly calibrated estimator would show by chance."""
+        """Where ECE can't be told from what a perfectly calibrated estimator shows by chance.
+
+        That is, where its interval holds the noise floor or lies below it; where it has no
+        interval, where the ECE itself does.
+        """
+        floor, low = (self.ece_extra(f"ece_{end}", subjects) for end in ("floor", "low"))
+        least = np.where(np.isnan(low), self.ece(subjects), low)
         with np.errstate(invalid="ignore"):
-            return np.asarray(self.ece(subjects) <= self.ece_extra("ece_floor", subjects))
+            return np.asarray(least <= floor)
 
     def sizes(self) -> list[str]:
         """The number of questions of each subject: "150", or "148-150" where columns differ."""

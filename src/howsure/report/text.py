@@ -9,6 +9,7 @@ from typing import Any
 from howsure.figures.labels import one_line
 
 UNKNOWN = "–"  # noqa: RUF001
+MINUS = "−"  # noqa: RUF001
 LONGEST = 600
 """Characters of a question or an answer that are shown."""
 
@@ -18,6 +19,11 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or math.isnan(value):
         return UNKNOWN
     return f"{value:.{digits}f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """ "+0.012" or, with a minus sign, "-0.012"."""
+    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None) -> str:

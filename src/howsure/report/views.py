@@ -18,7 +18,8 @@ from howsure.figures.labels import (
     subject_label,
 )
 from howsure.figures.table import ECE_NAMES, Selection, formats, select, select_predictions
-from howsure.report.text import UNKNOWN, count, interval, listed, number, shortened
+from howsure.report.statements import CONTRADICTED, SUPPORTED, Statement
+from howsure.report.text import UNKNOWN, count, interval, listed, number, shortened, signed
 from howsure.scores import MACRO, POOLED
 from howsure.types import Predictions
 
@@ -64,6 +65,30 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A section that someone else than the report writes: text and tables, all of it escaped."""
+
+    anchor: str
+    """Letters, digits and "-": the section's name in the page's address."""
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[tuple[str, Table], ...] = ()
+    """(caption, table)."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A statement as the page writes it."""
+
+    text: str
+    verdict: str
+    kind: str
+    """The class of its mark: "yes", "no" or "open"."""
+    figures: str
+    small: str
+
+
+@dataclass(frozen=True)
 class Surprise:
     """A wrong answer that was held to be right, or the other way round."""
 
@@ -77,6 +102,21 @@ class Surprise:
 
 Headline = list[tuple[str, list[HeadlineRow]]]
 """(model, its rows)."""
+
+
+def said(made: Sequence[Statement]) -> list[tuple[str, list[Said]]]:
+    """(format, its statements)."""
+    kinds = {SUPPORTED: "yes", CONTRADICTED: "no"}
+    groups: dict[str, list[Said]] = {}
+    for s in made:
+        ends = f", {signed(s.interval[0])} to {signed(s.interval[1])}" if s.interval else ""
+        figures = (
+            f"{s.metric} better by {signed(s.estimate)}{ends}; holds in "
+            f"{100 * s.share_of_wins:.1f}% of {count(s.n, 'cell')} ({s.units}) and in {s.holds_in}"
+        )
+        found = Said(s.statement, s.verdict, kinds.get(s.verdict, "open"), figures, s.note)
+        groups.setdefault(format_label(s.format), []).append(found)
+    return list(groups.items())
 
 
 def headline(selection: Selection) -> tuple[tuple[str, ...], Headline]:

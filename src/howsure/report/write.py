@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import base64
-import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from howsure import figures
 from howsure.errors import UsageError
 from howsure.figures.labels import format_label, one_line
 from howsure.figures.table import Selection, formats, select
-from howsure.report import views
-from howsure.report.definitions import DEFINITIONS
-from howsure.report.text import UNKNOWN, card_sections, count
+from howsure.report import page, views
+from howsure.report.data import page_data
+from howsure.report.statements import Statement, headline, statements
+from howsure.report.text import card_sections, count
 from howsure.scores import write_scores
 from howsure.types import Predictions
 
@@ -62,14 +60,16 @@ def write_report(
     questions: Mapping[str, str] | None = None,
     reference: tuple[str, pl.DataFrame] | None = None,
     notes: Sequence[str] = (),
+    extra: Sequence[views.Extra] = (),
 ) -> Path:
-    """Writes `scores.csv`, `figures/` and `report.html`, and returns the path of the page.
+    """Writes `scores.csv`, `statements.json`, `figures/` and `report.html`; returns its path.
 
     `scores` has SCORE_COLUMNS. `predictions` add the reliability and risk-coverage pictures of
     their formats, and, where they hold answers, the most surprising ones. `run_card` (settings,
     versions, seconds; mappings may be nested) is shown as it is; `categories` (subject → heading)
     group the subjects; `questions` are texts by id; `reference` is a (name, scores table) to
-    compare with; `notes` are shown below the title. The first format (open-ended before multiple
+    compare with; `notes` are shown below the title, `extra` sections after what the run says. The
+    first format (open-ended before multiple
     choice) has the plain file names, others a suffix: `figures/heatmap_choice.png`.
 
     Everything in the page is escaped, and nothing in it is fetched or run. Raises PredictionsError
@@ -78,22 +78,29 @@ def write_report(
     selections = [select(scores, name) for name in formats(scores) or [""]]
     _make(directory / "figures")
     write_scores(scores, directory / "scores.csv")
-    sections = []
+    said = statements(scores, categories=categories, card=run_card)
+    _write(directory / "statements.json", _statements_file(said))
+    sections, of_format = [], []
     for i, selection in enumerate(selections):
         suffix = f"_{_file_safe(selection.format)}" if i else ""
         pictures = _pictures(directory / "figures", scores, selection, categories or {}, suffix)
         mine = [p for p in predictions or () if p.format == selection.format]
+        of_format.append((selection, mine))
         pictures += _curves(directory / "figures", mine, selection, suffix)
         sections.append(_section(i, scores, selection, mine, pictures, questions or {}))
-    page = _render(
+    made = page.render(
+        page_data(of_format, categories or {}),
         title=one_line(title),
         notes=[one_line(note) for note in notes],
         sections=sections,
+        said=views.said(said),
+        said_headline=headline(said) if said else "",
+        extra=extra,
         against=_against(scores, reference),
         exclusions=views.exclusions(scores),
         card=card_sections(run_card or {}),
     )
-    return _write(directory / "report.html", page)
+    return _write(directory / "report.html", made)
 
 
 def _pictures(
@@ -206,21 +213,11 @@ def _against(
     return {"name": one_line(name), "table": views.against(scores, table)}
 
 
-def _render(**content: object) -> bytes:
-    here = files("howsure.report")
-    # The policy names the hash of the style as the page holds it, so it must be put in unchanged.
-    style = here.joinpath("page.css").read_text(encoding="utf-8").strip()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
+def _statements_file(said: Sequence[Statement]) -> bytes:
+    rows = [s.to_json() for s in said]
+    return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8", "replace"
     )
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(here.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    page = template.render(
-        **content, style=Markup(style), policy=policy, definitions=DEFINITIONS, unknown=UNKNOWN
-    )
-    return page.encode("utf-8", "replace")
 
 
 def _file_safe(name: str) -> str:
