@@ -19,9 +19,10 @@ from synthetic import make_predictions, make_scores, set_cell
 
 from howsure.errors import HowsureError, PredictionsError, UsageError
 from howsure.figures.table import select
-from howsure.report import report_paths, views, write_report
+from howsure.report import Extra, Table, report_paths, surprises, views, write_report
 from howsure.report.inputs import combine, known_categories, read_source
-from howsure.report.text import card_sections, interval, listed, number
+from howsure.report.summaries import categories_table, cost_table, selective_table
+from howsure.report.text import UNKNOWN, card_sections, interval, listed, number, prompts
 from howsure.scores import read_scores, write_predictions, write_scores
 from howsure.types import Predictions
 
@@ -103,7 +104,7 @@ def test_writes_all_its_files(folder: Path, scores: pl.DataFrame) -> None:
     names |= {re.sub(r"\.", "_choice.", name) for name in names}
     assert {p.name for p in (folder / "figures").iterdir()} == names
     assert {p.name for p in folder.iterdir()} == {
-        *("report.html", "scores.csv", "statements.json", "figures"),
+        *("report.html", "scores.csv", "statements.json", "questions.json", "figures"),
     }
     assert_frame_equal(read_scores(folder / "scores.csv"), scores)
 
@@ -244,7 +245,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_surprises_are_the_extremes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "EXTREMES", 2)
+    monkeypatch.setattr(surprises, "EXTREMES", 2)
     one = Predictions(
         model="m",
         method="probe",
@@ -446,3 +447,84 @@ def test_card_sections() -> None:
     assert sections[0][1][0] == ("a", "–")  # noqa: RUF001
     assert len(sections[0][1][1][1]) == 600
     assert sections[1][1] == [("c.d", "0.1"), ("c.e", "1, yes")]
+
+
+# summaries -------------------------------------------------------------------------------------
+
+CARD = {
+    "seconds": {"by_unit": {"m (open)": {"answer test": 5.0, "fit probe": 30, "predict probe": 2}}},
+    "tokens": {"by_unit": {"m (open)": {"answer test": 1000}}},
+    "units": {
+        "m (open)": {
+            "answers": {
+                "training": {"answers": 300},
+                "validation": {"answers": 30},
+                "test": {"answers": 20},
+            },
+            "prompt": "Question: why?\nAnswer: so\n\nIs it?",
+        }
+    },
+}
+
+
+def test_what_it_cost() -> None:
+    table = cost_table(CARD)
+    assert table is not None
+    assert table.rows == (
+        ("Answer, test", "m (open)", "0.2500", "50.0", "5.0", "20"),
+        ("Fit: Probe", "m (open)", "0.1000", UNKNOWN, "30.0", "300"),
+        ("Estimate: Probe", "m (open)", "0.0400", UNKNOWN, "2.0", "50"),
+    )
+    without = {k: v for k, v in CARD.items() if k != "tokens"}
+    nested = cost_table({"run a": without, "run b": without})
+    assert nested is not None
+    assert "Tokens per question" not in nested.columns and len(nested.rows) == 6
+    assert cost_table({"seconds": {"answer": 1}, "units": 3}) is None
+
+
+def test_prompts_are_shown_whole(tmp_path: Path, scores: pl.DataFrame) -> None:
+    assert prompts({"run a": CARD}) == [("m (open)", "Question: why?\nAnswer: so\n\nIs it?")]
+    page = read_page(write_report(tmp_path, scores, run_card=CARD))
+    assert "Question: why?\nAnswer: so\n\nIs it?" in page.text
+    assert page.text.count("Is it?") == 1
+
+
+def test_accuracy_of_the_surest() -> None:
+    p = make_predictions(models=("m",), methods=("probe",), calibrations=("none",), n=40)
+    scores = make_scores(p)
+    table = selective_table(select(scores), p)
+    assert table is not None
+    assert table.columns[2:] == ("all answers", "surest 95%", "surest 90%", "surest 80%")
+    surest = np.sort(p[0].p_correct)[-96]
+    wanted = p[0].is_correct[p[0].p_correct >= surest].mean()
+    assert table.rows[0][5].startswith(f"{wanted:.3f} (")
+    assert selective_table(select(scores), []) is None
+
+
+def test_by_category(scores: pl.DataFrame) -> None:
+    selection = select(scores, "open")
+    table = categories_table(selection, {"addition": "Sums", "clock": "Sums"})
+    assert table is not None
+    assert [row[:2] for row in table.rows] == [("Sums", "2"), ("Other", "1")]
+    assert table.rows[1][2] == number(float(selection.values("accuracy", ["us_history"]).mean()))
+    assert categories_table(selection, {}) is None
+
+
+def test_a_section_of_someone_elses_is_escaped(tmp_path: Path, scores: pl.DataFrame) -> None:
+    extra = Extra("choice", HOSTILE, (HOSTILE,), ((HOSTILE, Table((HOSTILE,), ((HOSTILE,),))),))
+    page = read_page(write_report(tmp_path, scores, extra=[extra]))
+    assert page.text.count("alert('&1')") == 6
+    assert {"id": "choice"} in page.all("section")
+
+
+def test_questions_travel_to_a_report_drawn_again(tmp_path: Path) -> None:
+    made = make_predictions()
+    folder = make_run(tmp_path / "run", made, None)
+    texts = {name: f"What is {name}?" for name in made[0].ids}
+    write_report(folder, read_scores(folder / "scores.csv"), made, questions=texts)
+    kept = json.loads((folder / "questions.json").read_text())
+    assert 0 < len(kept) < len(texts)
+    again = read_page(report_paths([folder], tmp_path / "out"))
+    first = read_page(folder / "report.html")
+    asked = re.findall(r"What is \S+\?", first.text)
+    assert asked and re.findall(r"What is \S+\?", again.text) == asked

@@ -2,9 +2,11 @@
 
 write_report     a table, and predictions where they are known → a folder
 report_paths     run directories and score tables on disk → the same
+Extra, Table     a section of someone else's for the page: text and tables, escaped
 """
 
 from howsure.report.inputs import report_paths
+from howsure.report.parts import Extra, Table
 from howsure.report.write import write_report
 
-__all__ = ["report_paths", "write_report"]
+__all__ = ["Extra", "Table", "report_paths", "write_report"]

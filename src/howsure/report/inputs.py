@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from howsure.errors import PredictionsError, UsageError
-from howsure.report.write import write_report
+from howsure.report.parts import Extra
+from howsure.report.write import QUESTIONS, write_report
 from howsure.scores import GROUP_COLUMNS, MACRO, POOLED, read_predictions, read_scores
 from howsure.types import Predictions
 
@@ -27,6 +28,8 @@ class Source:
     scores: pl.DataFrame
     predictions: tuple[Predictions, ...] = ()
     run_card: Mapping[str, Any] | None = None
+    questions: Mapping[str, str] = field(default_factory=dict)
+    """Id → text, of those that the run's own page shows."""
 
 
 def report_paths(
@@ -35,6 +38,7 @@ def report_paths(
     *,
     reference: Path | None = None,
     categories: Mapping[str, str] | None = None,
+    extra: Sequence[Extra] = (),
 ) -> Path:
     """Draws run directories and score tables into `output`; returns the path of `report.html`.
 
@@ -42,7 +46,7 @@ def report_paths(
     `scores.csv`, or the published table. Several are put into one table; where the same model,
     method, calibration and format come from two of them, the models are marked with their source.
     `reference` is another such path, to compare with. `categories` (subject → heading) default to
-    those of the known question sets.
+    those of the known question sets. `extra` sections go into the page.
 
     Raises PredictionsError for a path that holds no such thing, UsageError when there is no path,
     or when `output` is a run directory that would lose its own table.
@@ -61,7 +65,9 @@ def report_paths(
         title=f"How sure is it? · {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
         run_card=_card(sources),
         categories=known_categories(scores) if categories is None else categories,
+        questions={k: str(v) for source in sources for k, v in source.questions.items()},
         reference=beside,
+        extra=extra,
     )
 
 
@@ -87,7 +93,8 @@ def read_source(path: Path) -> Source:
         path,
         read_scores(path / SCORES),
         tuple(read_predictions(held)) if held.exists() else (),
-        _read_card(path / CARD) if (path / CARD).exists() else None,
+        _read_object(path / CARD) if (path / CARD).exists() else None,
+        _read_object(path / QUESTIONS) if (path / QUESTIONS).exists() else {},
     )
 
 
@@ -131,16 +138,16 @@ def _card(sources: Sequence[Source]) -> Mapping[str, Any]:
     return {label: s.run_card or {"source": str(s.path)} for label, s in cards}
 
 
-def _read_card(path: Path) -> Mapping[str, Any]:
+def _read_object(path: Path) -> Mapping[str, Any]:
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PredictionsError(
-            f"can't read {path}: {error}; delete it to report without the run's settings"
+            f"can't read {path}: {error}; delete it to report without what it says"
         ) from None
-    if not isinstance(card, dict):
+    if not isinstance(value, dict):
         raise PredictionsError(f"{path} holds no JSON object; delete it to report without it")
-    return card
+    return value
 
 
 def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:

@@ -10,6 +10,8 @@ from howsure.figures.labels import one_line
 
 UNKNOWN = "–"  # noqa: RUF001
 MINUS = "−"  # noqa: RUF001
+PROMPT = "prompt"
+"""Key in a run card: a whole text as a model read it."""
 LONGEST = 600
 """Characters of a question or an answer that are shown."""
 
@@ -56,9 +58,24 @@ def card_sections(card: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
     return [(heading, rows) for heading, rows in (("", plain), *nested) if rows]
 
 
+def prompts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(where in the card, text as the model read it) of every prompt in the run card."""
+    return list(_prompts(card, ()))
+
+
+def _prompts(card: Mapping[str, Any], above: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+    for key, value in card.items():
+        if isinstance(value, Mapping):
+            yield from _prompts(value, (*above, str(key)))
+        elif key == PROMPT and isinstance(value, str):
+            yield one_line(above[-1]) if above else PROMPT, value
+
+
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:
     for key, value in values.items():
         name = f"{above}{key}"
+        if key == PROMPT:
+            continue  # shown whole, in a place of its own
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
         else:

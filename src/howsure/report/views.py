@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from howsure.figures.labels import (
     BASELINES,
-    calibration_label,
     format_label,
     method_name,
     model_labels,
     one_line,
     subject_label,
 )
-from howsure.figures.table import ECE_NAMES, Selection, formats, select, select_predictions
+from howsure.figures.table import ECE_NAMES, Selection, formats, select
+from howsure.report.parts import Cell, Headline, HeadlineRow, Said, Table
 from howsure.report.statements import CONTRADICTED, SUPPORTED, Statement
-from howsure.report.text import UNKNOWN, count, interval, listed, number, shortened, signed
+from howsure.report.text import UNKNOWN, count, interval, listed, number, signed
 from howsure.scores import MACRO, POOLED
-from howsure.types import Predictions
 
-EXTREMES = 12
-"""About how many of the surest wrong answers are listed."""
 EXAMPLES = 6
 """Cells that are named for each reason of an exclusion."""
 
@@ -36,72 +33,6 @@ REASONS = {
     "auroc_excluded": "subjects left out of the mean AUROC because it is undefined there",
     "ece_decision_excluded": "subjects left out of the mean ECE because the source has none there",
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A figure with what stands small beneath it."""
-
-    text: str
-    small: str = ""
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class HeadlineRow:
-    """The macro figures of one method of a model."""
-
-    method: str
-    baseline: bool
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Plain text cells under `columns`; the first one names the row."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Extra:
-    """A section that someone else than the report writes: text and tables, all of it escaped."""
-
-    anchor: str
-    """Letters, digits and "-": the section's name in the page's address."""
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    tables: tuple[tuple[str, Table], ...] = ()
-    """(caption, table)."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """A statement as the page writes it."""
-
-    text: str
-    verdict: str
-    kind: str
-    """The class of its mark: "yes", "no" or "open"."""
-    figures: str
-    small: str
-
-
-@dataclass(frozen=True)
-class Surprise:
-    """A wrong answer that was held to be right, or the other way round."""
-
-    p_correct: str
-    model: str
-    subject: str
-    id: str
-    question: str
-    answer: str
-
-
-Headline = list[tuple[str, list[HeadlineRow]]]
-"""(model, its rows)."""
 
 
 def said(made: Sequence[Statement]) -> list[tuple[str, list[Said]]]:
@@ -119,15 +50,15 @@ def said(made: Sequence[Statement]) -> list[tuple[str, list[Said]]]:
     return list(groups.items())
 
 
-def headline(selection: Selection) -> tuple[tuple[str, ...], Headline]:
-    """Column names, and for each model its rows."""
+def headline(selection: Selection, row: str = MACRO) -> tuple[tuple[str, ...], Headline]:
+    """Column names, and for each model its rows: of the means (macro), or POOLED."""
     values = {
-        name: selection.values(name, [MACRO])[0]
+        name: selection.values(name, [row])[0]
         for name in ("accuracy", "auroc", "auroc_low", "auroc_high", "brier")
     }
     for name in ("ece_low", "ece_high", "ece_floor"):
-        values[name] = selection.ece_extra(name, [MACRO])[0]
-    values["ece"] = selection.ece([MACRO])[0]
+        values[name] = selection.ece_extra(name, [row])[0]
+    values["ece"] = selection.ece([row])[0]
     names = model_labels([model for model, _ in selection.models()])
     groups = []
     for model, columns in selection.models():
@@ -197,9 +128,9 @@ def sentences(selection: Selection) -> str:
 
 
 def _comparison(selection: Selection) -> str:
-    auroc = _mean_by_method(selection, selection.values("auroc", [MACRO])[0])
-    ece = _mean_by_method(selection, selection.ece([MACRO])[0])
-    floor = _mean_by_method(selection, selection.ece_extra("ece_floor", [MACRO])[0])
+    auroc = mean_by_method(selection, selection.values("auroc", [MACRO])[0])
+    ece = mean_by_method(selection, selection.ece([MACRO])[0])
+    floor = mean_by_method(selection, selection.ece_extra("ece_floor", [MACRO])[0])
     parts = []
     if auroc:
         top = max(auroc, key=lambda m: auroc[m])
@@ -224,7 +155,7 @@ def _others(values: Mapping[str, float], top: str, pick: Callable[..., str]) -> 
     return [f"{method_name(m)} {number(values[m])}" for m in named]
 
 
-def _mean_by_method(selection: Selection, values: np.ndarray) -> dict[str, float]:
+def mean_by_method(selection: Selection, values: np.ndarray) -> dict[str, float]:
     """Mean over models of each method that every model has a value of."""
     out = {}
     for method in selection.methods():
@@ -309,59 +240,14 @@ def _examples(places: Sequence[str], rows: int) -> str:
     return "; ".join(places[:EXAMPLES]) + ("; …" if len(places) > EXAMPLES else "")
 
 
-def surprises(
-    predictions: Sequence[Predictions],
-    selection: Selection,
-    questions: Mapping[str, str],
-    *,
-    correct: bool,
-) -> tuple[str, list[Surprise]]:
-    """The method with the best AUROC, and its surest wrong (least sure right) answers.
-
-    As many of each model; empty where no answer's text is known.
-    """
-    auroc = _mean_by_method(selection, selection.values("auroc", [MACRO])[0])
-    if not any(len(p) for p in predictions):
-        return "", []
-    chosen = select_predictions(predictions, selection.format, plain=False)
-    known = {c: p for c, p in chosen.items() if p.answers and c[1] in auroc}
-    if not known:
-        return "", []
-    method = max((m for _, m in known), key=lambda m: auroc[m])
-    mine = [p for (_, m), p in known.items() if m == method]
-    each = max(1, EXTREMES // len(mine))
-    names = model_labels([p.model for p in mine])
-    found = [(p, i) for p in mine for i in _extreme(p, correct, each)]
-    found.sort(key=lambda at: at[0].p_correct[at[1]] * (1 if correct else -1))
-    of = f"{method_name(method)}, {calibration_label(mine[0].calibration)}"
-    return of, [_surprise(p, i, names[p.model], questions) for p, i in found]
-
-
-def _extreme(p: Predictions, correct: bool, k: int) -> list[int]:
-    at = np.flatnonzero(p.is_correct == correct)
-    order = np.argsort(p.p_correct[at] if correct else -p.p_correct[at], kind="stable")
-    return [int(i) for i in at[order][:k]]
-
-
-def _surprise(p: Predictions, i: int, model: str, questions: Mapping[str, str]) -> Surprise:
-    return Surprise(
-        p_correct=number(float(p.p_correct[i])),
-        model=model,
-        subject=subject_label(p.subjects[i]),
-        id=shortened(p.ids[i]),
-        question=shortened(questions.get(p.ids[i], "")),
-        answer=shortened(p.answers[i]),
-    )
-
-
 def against(scores: pl.DataFrame, reference: pl.DataFrame) -> Table:
     """Means over models of the macro figures, here and in the reference, by format and method."""
     rows = []
     for format in [f for f in formats(scores) if f in formats(reference)]:
         pair = select(scores, format), select(reference, format)
         kind = "ece" if {s.ece_kind for s in pair} == {"ece"} else "ece_decision"
-        ece = [_mean_by_method(s, s.values(kind, [MACRO])[0]) for s in pair]
-        auroc = [_mean_by_method(s, s.values("auroc", [MACRO])[0]) for s in pair]
+        ece = [mean_by_method(s, s.values(kind, [MACRO])[0]) for s in pair]
+        auroc = [mean_by_method(s, s.values("auroc", [MACRO])[0]) for s in pair]
         for method in pair[0].methods():
             if method in pair[1].methods():
                 figures = [number(m.get(method)) for m in (*ece, *auroc)]

@@ -19,10 +19,17 @@ from howsure.figures.labels import format_label, one_line
 from howsure.figures.table import Selection, formats, select
 from howsure.report import page, views
 from howsure.report.data import page_data
-from howsure.report.statements import Statement, headline, statements
-from howsure.report.text import card_sections, count
-from howsure.scores import write_scores
+from howsure.report.parts import Extra, Surprising
+from howsure.report.statements import headline, statements
+from howsure.report.summaries import categories_table, cost_table, selective_table
+from howsure.report.surprises import asked_about
+from howsure.report.surprises import surprises as surprising
+from howsure.report.text import card_sections, count, prompts
+from howsure.scores import POOLED, write_scores
 from howsure.types import Predictions
+
+QUESTIONS = "questions.json"
+"""The texts of the questions that the page shows, for whoever draws it again."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,6 @@ class Picture:
     alt: str
 
 
-@dataclass(frozen=True)
-class Surprising:
-    """The answers that most contradict what was stated of them."""
-
-    method: str
-    rows: list[views.Surprise]
-
-    @property
-    def asked(self) -> bool:
-        """Whether the text of any question is known."""
-        return any(s.question for s in self.rows)
-
-
 def write_report(
     directory: Path,
     scores: pl.DataFrame,
@@ -60,7 +54,7 @@ def write_report(
     questions: Mapping[str, str] | None = None,
     reference: tuple[str, pl.DataFrame] | None = None,
     notes: Sequence[str] = (),
-    extra: Sequence[views.Extra] = (),
+    extra: Sequence[Extra] = (),
 ) -> Path:
     """Writes `scores.csv`, `statements.json`, `figures/` and `report.html`; returns its path.
 
@@ -79,7 +73,10 @@ def write_report(
     _make(directory / "figures")
     write_scores(scores, directory / "scores.csv")
     said = statements(scores, categories=categories, card=run_card)
-    _write(directory / "statements.json", _statements_file(said))
+    _write(directory / "statements.json", _json([s.to_json() for s in said]))
+    shown = asked_about(predictions or (), questions or {})
+    if shown:
+        _write(directory / QUESTIONS, _json(shown))
     sections, of_format = [], []
     for i, selection in enumerate(selections):
         suffix = f"_{_file_safe(selection.format)}" if i else ""
@@ -87,7 +84,9 @@ def write_report(
         mine = [p for p in predictions or () if p.format == selection.format]
         of_format.append((selection, mine))
         pictures += _curves(directory / "figures", mine, selection, suffix)
-        sections.append(_section(i, scores, selection, mine, pictures, questions or {}))
+        sections.append(
+            _section(i, scores, selection, mine, pictures, questions or {}, categories or {})
+        )
     made = page.render(
         page_data(of_format, categories or {}),
         title=one_line(title),
@@ -98,7 +97,9 @@ def write_report(
         extra=extra,
         against=_against(scores, reference),
         exclusions=views.exclusions(scores),
+        cost=cost_table(run_card or {}),
         card=card_sections(run_card or {}),
+        prompts=prompts(run_card or {}),
     )
     return _write(directory / "report.html", made)
 
@@ -182,11 +183,11 @@ def _section(
     predictions: Sequence[Predictions],
     pictures: Sequence[Picture],
     questions: Mapping[str, str],
+    categories: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the template needs of one format."""
-    columns, headline = views.headline(selection)
     surprises = {
-        correct: Surprising(*views.surprises(predictions, selection, questions, correct=correct))
+        correct: Surprising(*surprising(predictions, selection, questions, correct=correct))
         for correct in (False, True)
     }
     known = any(s.method for s in surprises.values())
@@ -195,9 +196,11 @@ def _section(
         "label": format_label(selection.format),
         "sentences": views.sentences(selection),
         "calibrations": selection.calibration_note(),
-        "columns": columns,
-        "headline": headline,
+        "means": views.headline(selection),
+        "pooled": views.headline(selection, POOLED),
         "pictures": pictures,
+        "categories": categories_table(selection, categories),
+        "selective": selective_table(selection, predictions),
         "wrong": surprises[False] if known else None,
         "right": surprises[True] if known else None,
         "details": views.details(scores, selection.format),
@@ -213,11 +216,9 @@ def _against(
     return {"name": one_line(name), "table": views.against(scores, table)}
 
 
-def _statements_file(said: Sequence[Statement]) -> bytes:
-    rows = [s.to_json() for s in said]
-    return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(
-        "utf-8", "replace"
-    )
+def _json(value: object) -> bytes:
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "replace")
 
 
 def _file_safe(name: str) -> str:

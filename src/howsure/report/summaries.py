@@ -1,0 +1,139 @@
+"""The page's smaller tables: by category, what may go out unread, and what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from howsure import metrics
+from howsure.figures.labels import method_name, model_labels, one_line
+from howsure.figures.table import Selection, by_category, select_predictions
+from howsure.report.parts import Table
+from howsure.report.text import UNKNOWN, interval, number
+from howsure.types import Predictions
+
+COVERAGES = (1.0, 0.95, 0.9, 0.8)
+_COST_COLUMNS = (
+    *("Stage", "Model and format", "Seconds per question", "Tokens per question"),
+    *("Seconds in all", "Questions"),
+)
+
+
+def categories_table(selection: Selection, categories: Mapping[str, str]) -> Table | None:
+    """Means over the subjects of each category and all models; None without categories."""
+    if not categories:
+        return None
+    columns = ["Category", "Subjects", "Accuracy"]
+    columns += [f"{method_name(m)}: {selection.ece_name}, AUROC" for m in selection.methods()]
+    rows = []
+    for heading, subjects in by_category(selection.subjects, categories):
+        parts = [selection.values("accuracy", subjects), selection.ece(subjects)]
+        parts.append(selection.values("auroc", subjects))
+        row = [one_line(heading), str(len(subjects)), number(_mean(parts[0]))]
+        for method in selection.methods():
+            mine = [m == method for _, m in selection.columns]
+            row.append(f"{number(_mean(parts[1][:, mine]))}, {number(_mean(parts[2][:, mine]))}")
+        rows.append(tuple(row))
+    return Table(tuple(columns), tuple(rows))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else None
+
+
+def selective_table(selection: Selection, predictions: Sequence[Predictions]) -> Table | None:
+    """The accuracy of the surest answers by model and method; None without predictions."""
+    if not any(len(p) for p in predictions):
+        return None
+    chosen = select_predictions(predictions, selection.format, plain=True)
+    names = model_labels([model for model, _ in chosen])
+    rows = [
+        (names[model], method_name(method), *(_selective(p, c) for c in COVERAGES))
+        for (model, method), p in chosen.items()
+    ]
+    shares = ("all answers", *(f"surest {c:.0%}" for c in COVERAGES[1:]))
+    return Table(("Model", "Method", *shares), tuple(rows))
+
+
+def _selective(p: Predictions, coverage: float) -> str:
+    """With its Wilson interval, the threshold taken as given."""
+    accuracy = metrics.selective_accuracy(p.p_correct, p.is_correct, coverage)
+    n = max(1, math.ceil(coverage * len(p) - 1e-9))
+    return f"{number(accuracy)} ({interval(*metrics.wilson(round(accuracy * n), n))})"
+
+
+def cost_table(card: Mapping[str, Any]) -> Table | None:
+    """Seconds (and tokens, where the run counted them) by method and stage; None if unknown.
+
+    Answering and predicting are per question, over test and validation questions; fitting is the
+    whole fit. `run.json` has them as `seconds.by_unit` and `tokens.by_unit`.
+    """
+    rows = [
+        row for part in (card, *card.values()) if isinstance(part, Mapping) for row in _costs(part)
+    ]
+    if not rows:
+        return None
+    with_tokens = any(row[3] != UNKNOWN for row in rows)
+    keep = [i for i in range(len(_COST_COLUMNS)) if with_tokens or i != 3]
+    ordered = sorted(rows, key=lambda row: _stage_order(row[0]))
+    return Table(
+        tuple(_COST_COLUMNS[i] for i in keep), tuple(tuple(row[i] for i in keep) for row in ordered)
+    )
+
+
+def _costs(card: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    seconds, tokens = (_by_unit(card, name) for name in ("seconds", "tokens"))
+    units = card.get("units")
+    for unit, stages in seconds.items():
+        facts = units.get(unit, {}) if isinstance(units, Mapping) else {}
+        for stage, value in stages.items():
+            if not isinstance(value, int | float):
+                continue
+            n = _questions(stage, facts)
+            used = tokens.get(unit, {}).get(stage)
+            yield (
+                _stage_name(stage),
+                one_line(unit),
+                number(value / n, 4) if n else UNKNOWN,
+                number(used / n, 1) if n and isinstance(used, int | float) else UNKNOWN,
+                number(value, 1),
+                f"{n:,}" if n else UNKNOWN,
+            )
+
+
+def _by_unit(card: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
+    part = card.get(name)
+    found = part.get("by_unit") if isinstance(part, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(unit): stages for unit, stages in found.items() if isinstance(stages, Mapping)}
+
+
+def _questions(stage: str, facts: Any) -> int:
+    """How many questions a stage went through; 0 where that is no measure of it."""
+    answers = facts.get("answers") if isinstance(facts, Mapping) else None
+    if not isinstance(answers, Mapping):
+        return 0
+    n = {k: v.get("answers", 0) for k, v in answers.items() if isinstance(v, Mapping)}
+    verb, _, what = stage.partition(" ")
+    if verb == "answer":
+        return int(n.get(what, 0))
+    if verb == "predict":
+        return int(n.get("test", 0) + n.get("validation", 0))
+    return int(n.get("training", 0)) if verb == "fit" else 0
+
+
+def _stage_name(stage: str) -> str:
+    verb, _, what = stage.partition(" ")
+    names = {"answer": f"Answer, {what}", "predict": f"Estimate: {method_name(what)}"}
+    names |= {"fit": f"Fit: {method_name(what)}", "load": "Load the model"}
+    return names.get(verb, one_line(stage))
+
+
+def _stage_order(name: str) -> int:
+    order = ("Load", "Answer", "Fit", "Estimate")
+    return next((i for i, word in enumerate(order) if name.startswith(word)), len(order))
