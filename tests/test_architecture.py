@@ -20,8 +20,8 @@ SOURCE = REPOSITORY / "src" / "howsure"
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
     "errors types grading questions prompts lm asking answers methods calibrate metrics intervals "
-    "tables scores figures report store spec plan workers unit progress run recorded summary "
-    "cli __main__"
+    "tables scores figures report store shards lock records spec plan workers unit stages outcome "
+    "grid scheduler progress status run recorded summary cli __main__"
 ).split()
 
 # Library → the only places that may import it.
@@ -33,7 +33,7 @@ HOMES = {
     "tokenizers": {"lm"},
     "huggingface_hub": {"lm", "questions"},
     "polars": {"tables", "scores", "figures", "report", "run", "recorded", "summary"},
-    "pyarrow": {"questions", "tables"},
+    "pyarrow": {"questions", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
     "markupsafe": {"report"},
@@ -41,7 +41,7 @@ HOMES = {
     "typer": {"cli"},
     "numpy": {
         *("types", "answers", "lm", "methods", "calibrate", "metrics", "intervals", "tables"),
-        *("scores", "figures", "report", "unit", "recorded"),
+        *("scores", "figures", "report", "records", "outcome", "grid", "recorded"),
     },
 }
 

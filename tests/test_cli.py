@@ -90,6 +90,7 @@ def test_the_options_are_those_of_the_contract(howsure):
         *("--seed", "--device", "--dtype", "--output", "--debug"),
         *("--revision", "--adapter", "--quantize", "--attention", "--device-map"),
         *("--trust-remote-code", "--chat", "--shuffle-shots", "--long-prompts"),
+        *("--status", "--cache", "--recompute"),
     }
 
 
@@ -320,7 +321,9 @@ def test_ctrl_c_stops_a_run(tmp_path, questions, model):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
-    assert process.returncode == 130 and said.splitlines()[-1] == "howsure: stopped"
+    *_, kept, stopped = said.splitlines()
+    assert process.returncode == 130 and stopped == "howsure: stopped"
+    assert kept.endswith("out; the same command goes on from there")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "stopped"
 
 

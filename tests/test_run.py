@@ -31,6 +31,9 @@ class Recorder:
     def update(self, *event):
         self.events.append(event)
 
+    def reused(self, jobs, of):
+        self.shards = (jobs, of)
+
     def say(self, text):
         self.events.append((None, text))
 

@@ -11,9 +11,9 @@ import time
 import pytest
 import toy_work
 
-from howsure import progress, workers
+from howsure import progress, scheduler
 from howsure.progress import Bars, Estimate, Lines, display, duration
-from howsure.workers import Failure
+from howsure.workers import Failure, InProcess, Processes
 
 
 class Events(list):
@@ -21,11 +21,24 @@ class Events(list):
         self.append(event)
 
 
+def carry_out(tasks, *, workers, on_event, attempts=1):
+    """Independent tasks through the scheduler; results in their order."""
+    jobs = toy_work.Tasks(tasks, on_event)
+
+    def hire():
+        if workers == 1:
+            return InProcess(toy_work.do)
+        return Processes(toy_work.do, [{}] * workers, threads=1)
+
+    scheduler.carry_out(jobs, hire, attempts=attempts)
+    return jobs.results()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_results_come_in_the_order_of_the_tasks(count):
     events = Events()
     tasks = [("sleep", 0.3), ("double", 1), ("double", 2), ("double", 3)]
-    results = workers.carry_out(tasks, toy_work.do, workers=count, threads=1, on_event=events)
+    results = carry_out(tasks, workers=count, on_event=events)
     assert [r[0] for r in results] == [0.6, 2, 4, 6]
     pids = {r[1] for r in results}
     if count == 1:
@@ -41,7 +54,7 @@ def test_results_come_in_the_order_of_the_tasks(count):
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_task_that_fails_leaves_the_others(count):
     tasks = [("refuse", "x"), ("double", 1), ("crash", 0), ("double", 2)]
-    results = workers.carry_out(tasks, toy_work.do, workers=count, threads=1, on_event=Events())
+    results = carry_out(tasks, workers=count, on_event=Events())
     assert [r[0] for r in results if not isinstance(r, Failure)] == [2, 4]
     refused, crashed = results[0], results[2]
     assert (refused.message, refused.exit_code) == ("no model x", 2)
@@ -52,23 +65,25 @@ def test_a_task_that_fails_leaves_the_others(count):
 
 def test_a_worker_that_dies_leaves_the_others():
     tasks = [("die", 0), ("double", 1), ("exit", 0), ("double", 2), ("double", 3)]
-    results = workers.carry_out(tasks, toy_work.do, workers=2, threads=1, on_event=Events())
+    results = carry_out(tasks, workers=2, on_event=Events())
     assert [r[0] for r in results if not isinstance(r, Failure)] == [2, 4, 6]
     assert "SIGKILL" in results[0].message and "memory" in results[0].message
     assert "exit code 7" in results[2].message
+
+
+def test_a_task_whose_worker_dies_is_tried_again(tmp_path):
+    """The first attempt kills its worker, the second one finds the trace of the first."""
+    tasks = [("die once", str(tmp_path / "a")), ("double", 1), ("die", 0)]
+    results = carry_out(tasks, workers=2, on_event=Events(), attempts=2)
+    assert results[0][0] == str(tmp_path / "a") * 2 and results[1][0] == 2
+    assert "SIGKILL" in results[2].message  # a task that kills every worker is given up
 
 
 def test_an_interrupt_ends_the_workers():
     begin = time.monotonic()
     threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        workers.carry_out(
-            [("sleep", 60), ("sleep", 60)],
-            toy_work.do,
-            workers=2,
-            threads=1,
-            on_event=Events(),
-        )
+        carry_out([("sleep", 60), ("sleep", 60)], workers=2, on_event=Events())
     assert time.monotonic() - begin < 30
     import multiprocessing
 
@@ -77,9 +92,7 @@ def test_an_interrupt_ends_the_workers():
 
 def test_the_environment_is_as_before(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    workers.carry_out(
-        [("double", 1), ("double", 2)], toy_work.do, workers=2, threads=1, on_event=Events()
-    )
+    carry_out([("double", 1), ("double", 2)], workers=2, on_event=Events())
     assert os.environ["OMP_NUM_THREADS"] == "5" and "POLARS_MAX_THREADS" not in os.environ
 
 

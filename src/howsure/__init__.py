@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from howsure.figures.risk import risk_coverage
     from howsure.lm import embedded_names, load
     from howsure.methods import METHODS, default_spec, fit, spec_from
+    from howsure.outcome import predictions
     from howsure.questions import open_set, select
     from howsure.questions.quiz import quiz
     from howsure.scores import read_predictions, read_scores, score
     from howsure.types import Answer, Estimator, GradedAnswer, Predictions, Question
-    from howsure.unit import predictions
 
 _HOME = {
     "answers": ("answer", "grade"),
@@ -46,7 +46,7 @@ _HOME = {
     "questions.quiz": ("quiz",),
     "scores": ("read_predictions", "read_scores", "score"),
     "types": ("Answer", "Estimator", "GradedAnswer", "Predictions", "Question"),
-    "unit": ("predictions",),
+    "outcome": ("predictions",),
 }
 
 __all__ = [

@@ -7,6 +7,7 @@ HowsureError                 one clear line: what is wrong, where, what to do; e
 │   ├── PredictionsError     predictions or a scores table that can't be used
 │   ├── ModelError           a checkpoint, tokenizer or adapter that can't be used
 │   └── BundleError          a saved estimator that can't be used
+├── StoreError               what a run keeps can't be written, or has been damaged meanwhile
 └── FitError                 training could not be done with the answers at hand
 """
 
@@ -54,6 +55,15 @@ class ModelError(UsageError):
 
 class BundleError(UsageError):
     """A saved estimator that can't be used."""
+
+
+class StoreError(HowsureError):
+    """What a run keeps on disk can't be written, or was damaged while the run went on."""
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+        """Whether nothing else of the run can go on either."""
 
 
 class FitError(HowsureError):

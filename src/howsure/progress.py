@@ -40,6 +40,10 @@ class Display(Protocol):
         """How far a stage of a unit is; the stage "" says that the unit has ended."""
         ...
 
+    def reused(self, jobs: int, of: int) -> None:
+        """So many of the jobs had been done before; what is told from here on is being done."""
+        ...
+
     def say(self, text: str) -> None:
         """What is done with all units together, after the last of them."""
         ...
@@ -55,6 +59,11 @@ class Estimate:
         self._done: list[dict[str, float]] = [{} for _ in range(units)]
         self._ended: set[int] = set()
         self._start = time.monotonic()
+        self._given = 0.0
+
+    def rebase(self) -> None:
+        """What is done so far took none of this run's time."""
+        self._start, self._given = time.monotonic(), self.share()
 
     def update(self, unit: int, stage: str, done: int, total: int) -> None:
         if stage:
@@ -81,7 +90,8 @@ class Estimate:
     def seconds_left(self) -> float | None:
         """At the speed so far; None as long as too little is done to tell."""
         share, spent = self.share(), time.monotonic() - self._start
-        return spent * (1 - share) / share if share > 0.02 and spent > 5 else None
+        made = share - self._given
+        return spent * (1 - share) / made if made > 0.02 and spent > 5 else None
 
     def text(self) -> str:
         left = self.seconds_left()
@@ -115,6 +125,11 @@ class Lines:
         tail = self._estimate.text()
         self.say(f"{self._labels[unit]}  {text}" + (f"  ({tail})" if tail else ""))
 
+    def reused(self, jobs: int, of: int) -> None:
+        self._estimate.rebase()
+        if jobs:
+            self.say(f"{jobs:,} of {of:,} pieces of work are done already and are used again")
+
     def say(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {text}", file=self._out, flush=True)
 
@@ -146,7 +161,8 @@ class Bars:
     def update(self, unit: int, stage: str, done: int, total: int) -> None:
         self._estimate.update(unit, stage, done, total)
         if not stage:
-            self._progress.remove_task(self._units.pop(unit))
+            if unit in self._units:
+                self._progress.remove_task(self._units.pop(unit))
         else:
             if unit not in self._units:
                 self._units[unit] = self._progress.add_task(self._labels[unit], what="")
@@ -156,6 +172,9 @@ class Bars:
             completed=self._estimate.share(),
             what=f"{self._estimate.ended} of {len(self._labels)} done  {self._estimate.text()}",
         )
+
+    def reused(self, jobs: int, of: int) -> None:
+        self._estimate.rebase()
 
     def say(self, text: str) -> None:
         self._progress.update(self._whole, what=text)

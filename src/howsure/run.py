@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -14,16 +15,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from howsure import methods, store, unit, workers
+from howsure import lock, methods, scheduler, store
 from howsure.errors import HowsureError, ModelError, UsageError
+from howsure.grid import Grid
 from howsure.lm import embedded_names, loading
-from howsure.lm.precision import pick_dtype
+from howsure.lm.precision import pick_device, pick_dtype, threads, visible_gpus
+from howsure.outcome import UnitResult
 from howsure.plan import Plan, prepare
 from howsure.progress import Display, display
+from howsure.shards import MANIFEST, Damage, Shards
 from howsure.spec import RunSpec
+from howsure.stages import AnyJob, Made, Worker
+from howsure.status import Tracker
 from howsure.store import RunDirectory
-from howsure.unit import Unit, UnitResult
-from howsure.workers import Failure
+from howsure.unit import SPLITS, Unit, identity_of
+from howsure.workers import Executor, Failure, InProcess, Processes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,42 +68,124 @@ class RunFailed(HowsureError):
         self.trace = failure.trace
 
 
-def run(spec: RunSpec, *, show: Display | None = None, at_once: int | None = None) -> RunResult:
+def run(
+    spec: RunSpec,
+    *,
+    show: Display | None = None,
+    at_once: int | None = None,
+    cache: Path | None = None,
+    recompute: bool = True,
+) -> RunResult:
     """Questions → answers → estimators → scores → report, in `spec.output`.
 
-    What can't be done as asked raises UsageError before any work. Afterwards one model, format or
-    method that fails does not take the others with it: they are in `failures`; RunFailed when
-    nothing is left. `show` is told of the progress (None: a display on standard error), `at_once`
-    says how many worker processes there are (None: as many as cores, memory and units allow).
+    What an earlier run of the same spec has done is used again, so the same call goes on where one
+    was stopped or killed. What can't be done as asked raises UsageError before any work.
+    Afterwards one model, format or method that fails does not take the others with it: they are in
+    `failures`; RunFailed when nothing is left. `show` is told of the progress (None: a display on
+    standard error), `at_once` says how many worker processes there are (None: as many as cores,
+    memory and work allow). `cache` is a folder in which runs share what they make (None: each keeps
+    its own); with `recompute=False` a damaged piece of it is refused instead of made again.
     """
     start = time.perf_counter()
     names = _model_names(spec)
     plan = prepare(spec)
-    directory = store.open_directory(spec.output, spec.to_json())
     _check_settings(spec)
-    units = _units(spec, plan, names, directory)
-    count, threads = _workers(spec, units, at_once)
-    card = _card(spec, plan, count, threads)
-    show = show or display([f"{u.name}, {u.format}" for u in units], _stages(units[0]))
-    with _watched(directory, card, show):
-        results = workers.carry_out(
-            units, unit.carry_out, workers=count, threads=threads, on_event=show.update
-        )
-        done = [r for r in results if isinstance(r, UnitResult)]
-        failures = _failures(units, results)
-        card |= _outcome(done, failures)
-        card["notes"] += _prompting_notes(done)
-        show.say("scoring")
-        predictions = _collect(done)
-        if not predictions:
-            raise RunFailed(failures[0])
-        scores = _score(predictions, spec, directory)
-        card["seconds"] |= {"all": round(time.perf_counter() - start, 1)}
-        card["status"] = store.PARTIAL if failures else store.COMPLETE
-        show.say("drawing the report")
-        report = _report(spec, plan, directory, scores, predictions, card)
-    directory.remove_shards()
+    directory = store.open_directory(spec.output, spec.to_json())
+    with lock.held(directory.path, _say):
+        shards = _open_store(cache or directory.store, recompute)
+        units = _units(spec, plan, names)
+        means = _means(spec, units, at_once, directory)
+        card = _card(spec, plan, means)
+        grid, show = _grid(units, shards, directory, card, show)
+        with _watched(directory, card, show):
+            _carry_out(grid, units, shards, means, show)
+            results = list(grid.results())
+            done = [r for r in results if isinstance(r, UnitResult)]
+            failures = _failures(units, results)
+            card |= _outcome(done, failures)
+            card["notes"] += _prompting_notes(done)
+            card["shards"] = {"made": grid.made.total(), "reused": grid.reused.total()}
+            show.say("scoring")
+            predictions = _collect(done)
+            if not predictions:
+                raise RunFailed(failures[0])
+            _publish(done, directory)
+            scores = _score(predictions, spec, directory)
+            card["seconds"] |= {"all": round(time.perf_counter() - start, 1)}
+            card["status"] = store.PARTIAL if failures else store.COMPLETE
+            show.say("drawing the report")
+            report = _report(spec, plan, directory, scores, predictions, card)
     return RunResult(directory.path, report, scores, tuple(failures))
+
+
+def _say(line: str) -> None:
+    print(f"howsure: {line}", file=sys.stderr, flush=True)
+
+
+def _open_store(root: Path, recompute: bool) -> Shards:
+    shards = Shards(root.resolve(), recompute)
+    store.ensure_writable(shards.root)
+    shards.sweep()
+    return shards
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run is carried out with."""
+
+    workers: int
+    threads: int | None
+    """Of each worker; None: what the libraries choose."""
+    gpus: tuple[str, ...]
+    """One worker each, if there are any."""
+
+
+def _grid(
+    units: Sequence[Unit],
+    shards: Shards,
+    directory: RunDirectory,
+    card: dict[str, Any],
+    show: Display | None,
+) -> tuple[Grid, Display]:
+    """The jobs of all units, and a display that also keeps count for `--status`."""
+    labels = [f"{u.name}, {u.format}" for u in units]
+
+    def on_event(unit: int, stage: str, done: int, total: int) -> None:
+        tracker.update(unit, stage, done, total)
+
+    def on_damage(damage: Damage) -> None:
+        card["notes"].append(f"{damage}; it was made again")
+        _say(f"{damage}; it is made again")
+
+    grid = Grid(units, shards, on_event, on_damage)
+    stages = list(grid.parts[0].stages())
+    tracker = Tracker(
+        directory.progress,
+        show or display(labels, stages),
+        labels,
+        stages,
+        grid.foreseen(),
+        grid.done,
+    )
+    return grid, tracker
+
+
+def _carry_out(
+    grid: Grid, units: Sequence[Unit], shards: Shards, means: Means, show: Display
+) -> None:
+    worker = Worker(tuple(units), shards)
+
+    def hire() -> Executor[AnyJob, Made]:
+        if means.workers == 1 and not means.gpus:
+            return InProcess(worker)
+        places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in means.gpus] or [{}] * means.workers
+        return Processes(worker, places[: means.workers], means.threads)
+
+    def on_ready(waiting: int) -> None:
+        show.reused(grid.reused.total(), grid.foreseen().total())
+
+    with threads(means.threads if means.workers == 1 else None):
+        scheduler.carry_out(grid, hire, on_ready=on_ready)
 
 
 @contextmanager
@@ -131,36 +219,48 @@ def _model_names(spec: RunSpec) -> dict[str, str]:
 
 def _check_settings(spec: RunSpec) -> None:
     """Device, dtype and the methods' settings; this is where torch is first imported."""
-    pick_dtype(spec.dtype, loading.pick_device(spec.device))
+    pick_dtype(spec.dtype, pick_device(spec.device))
     for method in spec.methods:
         methods.spec_from(method, spec.settings.get(method, {}))
 
 
-def _units(
-    spec: RunSpec, plan: Plan, names: Mapping[str, str], directory: RunDirectory
-) -> list[Unit]:
-    """Model by model, so that a worker often has the model of the next unit already."""
+def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> list[Unit]:
+    """Model by model, so that a worker often has the model of the next job already."""
+    device = pick_device(spec.device)
     return [
-        Unit(name, model, format, spec, plan, directory)
+        Unit(name, model, format, spec, plan, identity)
         for name, model in names.items()
+        for path in [loading.find_checkpoint(model, spec.load)]
+        for identity in [identity_of(path, device, spec.dtype, spec.load)]
         for format in plan.formats
     ]
 
 
-def _workers(spec: RunSpec, units: Sequence[Unit], at_once: int | None) -> tuple[int, int | None]:
+def _means(
+    spec: RunSpec, units: Sequence[Unit], at_once: int | None, directory: RunDirectory
+) -> Means:
     """How many processes, of how many threads each; one process uses what the libraries choose.
 
-    A GPU is one worker's. On a CPU several processes of one thread get more done than one process
-    of several threads, as long as each one's copy of a model fits into memory.
+    Each GPU is one worker's. On a CPU several processes of one thread get more done than one
+    process of several threads, as long as each one's copy of a model fits into memory. A run that
+    goes on keeps its number of threads: the last bits of all results hang on it.
     """
     cores = _cores()
-    if at_once is None and loading.pick_device(spec.device) == "cuda":
-        at_once = 1
+    gpus = visible_gpus() if pick_device(spec.device) == "cuda" else ()
+    if gpus and spec.load.device_map != "none":
+        gpus = gpus[:1]  # a model that is spread over all of them is one worker's
+    if at_once is None and gpus:
+        at_once = len(gpus)
     if at_once is None:
         largest = max(_bytes_needed(loading.find_checkpoint(u.model, spec.load)) for u in units)
         at_once = min(cores, max(1, _free_memory() // largest))
-    count = max(1, min(at_once, len(units)))
-    return count, None if count == 1 else max(1, cores // count)
+    pieces = sum(len(u.blocks(split)) for u in units for split in SPLITS)
+    count = max(1, min(at_once, max(len(units), pieces // 2)))
+    threads = None if count == 1 else max(1, cores // count)
+    if directory.card.exists():
+        before = store.read_json(directory.card).get("resolved", {})
+        threads = before.get("threads_each", threads) or threads
+    return Means(count, threads, gpus if len(gpus) > 1 else ())
 
 
 def _cores() -> int:
@@ -190,16 +290,6 @@ def _free_memory() -> int:
         return 1 << 40
 
 
-def _stages(unit: Unit) -> list[str]:
-    asked = {
-        "training": unit.plan.train,
-        "validation": unit.plan.valid,
-        "test": unit.plan.test,
-    }
-    each = [f"{verb} {m}" for m in unit.spec.methods for verb in ("fit", "predict")]
-    return ["load", *(f"answer {split}" for split, q in asked.items() if q), *each]
-
-
 def _failures(units: Sequence[Unit], results: Sequence[UnitResult | Failure]) -> list[Failure]:
     """All that went wrong: whole units, then parts of others."""
     whole = [
@@ -211,12 +301,23 @@ def _failures(units: Sequence[Unit], results: Sequence[UnitResult | Failure]) ->
 
 
 def _collect(done: Sequence[UnitResult]) -> list[Predictions]:
-    """The shards' predictions, their checksums verified: format by format, model by model."""
-    from howsure.scores import read_predictions
-
+    """All predictions: format by format, model by model."""
     order = {"open": 0, "choice": 1}
-    shards = [r.shard for r in sorted(done, key=lambda r: order[r.format]) if r.shard]
-    return [p for shard in shards for p in read_predictions(shard)]
+    return [p for r in sorted(done, key=lambda r: order[r.format]) for p in r.predictions]
+
+
+def _publish(done: Sequence[UnitResult], directory: RunDirectory) -> None:
+    """The fitted estimators, each in a folder of its own with its calibrator."""
+    for result in done:
+        for method, (shard, calibrator) in result.estimators.items():
+            files: dict[str, Path | bytes] = {
+                p.name: p for p in sorted(shard.folder.iterdir()) if p.name != MANIFEST
+            }
+            if calibrator is not None:
+                text = json.dumps(calibrator, indent=2, allow_nan=False) + "\n"
+                files["calibrator.json"] = text.encode()
+            folder = directory.estimator(result.model, result.format, method)
+            store.replace_folder(folder, files)
 
 
 def _score(
@@ -253,7 +354,7 @@ def _report(
     )
 
 
-def _card(spec: RunSpec, plan: Plan, count: int, threads: int | None) -> dict[str, Any]:
+def _card(spec: RunSpec, plan: Plan, means: Means) -> dict[str, Any]:
     """What is known before the work begins."""
     return {
         "howsure": metadata_version("howsure"),
@@ -264,8 +365,8 @@ def _card(spec: RunSpec, plan: Plan, count: int, threads: int | None) -> dict[st
             "formats": list(plan.formats),
             "choose_by": plan.choose_by if "choice" in plan.formats else None,
             "shots": max(map(len, plan.examples.values()), default=0),
-            "workers": count,
-            "threads_each": threads,
+            "workers": means.workers,
+            "threads_each": means.threads,
         },
         "questions": dict(plan.card),
         "notes": list(plan.notes),
@@ -289,10 +390,7 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
             for r in done
         },
         "units": {
-            name: {
-                k: r.card[k] for k in ("prompting", "answers", "excluded", "methods") if k in r.card
-            }
-            for name, r in by_unit.items()
+            name: {k: r.card[k] for k in UNIT_CARD if k in r.card} for name, r in by_unit.items()
         },
         "failures": [f.message for f in failures],
         "seconds": {

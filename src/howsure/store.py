@@ -37,18 +37,17 @@ class RunDirectory:
         return self.path / "scores.csv"
 
     @property
-    def shards(self) -> Path:
-        """One Parquet file per model and format; gone once they are merged."""
-        return self.path / "shards"
+    def store(self) -> Path:
+        """What the stages made, unless a folder that runs share was named; see `shards`."""
+        return self.path / ".store"
 
-    def shard(self, model: str, format: str) -> Path:
-        return self.shards / f"{format}--{file_name(model)}.parquet"
+    @property
+    def progress(self) -> Path:
+        """How far the run is, for whoever asks meanwhile; see `status`."""
+        return self.path / ".progress.json"
 
     def estimator(self, model: str, format: str, method: str) -> Path:
         return self.path / "estimators" / format / file_name(model) / method
-
-    def remove_shards(self) -> None:
-        shutil.rmtree(self.shards, ignore_errors=True)
 
 
 def open_directory(path: Path, spec: Mapping[str, Any]) -> RunDirectory:
@@ -56,7 +55,7 @@ def open_directory(path: Path, spec: Mapping[str, Any]) -> RunDirectory:
 
     Raises UsageError, before any work, when it can't be written to, when it holds something else
     than a run, or the run of another spec: results of two runs are never mixed or overwritten. A
-    run of the same spec is replaced.
+    run of the same spec goes on where it stopped.
     """
     ensure_writable(path)
     directory = RunDirectory(path)
@@ -99,7 +98,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(f"can't write {path}: {reason}; give a folder that is writable") from None
@@ -132,13 +131,33 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def replace_folder(path: Path, files: Mapping[str, Path | bytes]) -> None:
+    """A folder with just these files, copies or bytes; what was there before is gone afterwards."""
+    fresh, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    try:
+        fresh.mkdir(parents=True)
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            write_bytes(fresh / name, data)
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"can't write {path}: {reason}; give a folder that is writable") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def file_name(name: str) -> str:
     """A model's name as a file name: "owner/model" → "owner--model"; never hidden, never ".."."""
     plain = re.sub(r"[^\w.-]", "-", name.replace("/", "--"))
     return re.sub(r"^\.+", "", plain) or "model"
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Makes a rename in the folder last through a power cut, where the system can do that."""
     if not hasattr(os, "O_DIRECTORY"):
         return

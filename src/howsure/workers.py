@@ -1,4 +1,7 @@
-"""Tasks in worker processes: one failing, or dying, does not take the others with it."""
+"""Where jobs are carried out on one machine: in this process, or in several worker processes.
+
+A job that raises, or whose worker dies, does not take the others with it.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from howsure.errors import HowsureError
 
-Task = TypeVar("Task")
+
+class AnyJob(Protocol):
+    """What workers know of a job."""
+
+    @property
+    def home(self) -> str:
+        """What must be loaded for it; a worker keeps what it loaded last."""
+        ...
+
+
+Job = TypeVar("Job", bound=AnyJob)
 Result = TypeVar("Result")
 
 Report = Callable[[str, int, int], None]
-"""(stage, done, total): how far a task is."""
-
-OnEvent = Callable[[int, str, int, int], None]
-"""(index of the task, stage, done, total); the stage "" says that the task has ended."""
+"""(stage, done, total): how far a job is."""
 
 _EVERY = 0.1
 """Seconds between two reports of one stage."""
@@ -37,60 +47,88 @@ class Failure:
     """One line."""
     exit_code: int
     trace: str = ""
+    fatal: bool = False
+    """Nothing else can go on either: the disk is full."""
+    died: bool = False
+    """The worker died of it, or beside it; another may succeed."""
 
     @staticmethod
     def of(error: Exception) -> Failure:
         """The user's line for a HowsureError; for anything else, its type and first line."""
         trace = "".join(traceback.format_exception(error))
         if isinstance(error, HowsureError):
-            return Failure(" ".join(str(error).split("\n")), error.exit_code, trace)
+            line = " ".join(str(error).split("\n"))
+            return Failure(line, error.exit_code, trace, fatal=getattr(error, "fatal", False))
         first = next(iter(str(error).strip().splitlines()), "")
         kind = type(error).__name__
         return Failure(f"unexpected {kind}: {first} (--debug shows where)", 1, trace)
 
 
-def carry_out(
-    tasks: Sequence[Task],
-    work: Callable[[Task, Report], Result],
-    *,
-    workers: int,
-    threads: int | None = None,
-    on_event: OnEvent,
-) -> list[Result | Failure]:
-    """`work` of each task, in their order; a Failure for each that raised or whose process died.
-
-    With one worker everything happens in this process; with more, in as many spawned processes of
-    `threads` threads each, which live on from task to task. `work` and its tasks and results must
-    then be picklable. Workers end with this call, whatever ends it.
-    """
-    if workers <= 1:
-        return _one_by_one(tasks, work, on_event)
-    pool = _Pool(work, threads)
-    results: dict[int, Result | Failure] = {}
-    waiting = list(enumerate(tasks))[::-1]
-    try:
-        while waiting or pool.busy:
-            while waiting and len(pool.busy) < workers:
-                pool.start(*waiting.pop())
-            for index, message in pool.messages():
-                if isinstance(message, _Done):
-                    results[index] = message.value
-                    on_event(index, "", 1, 1)
-                else:
-                    on_event(index, *message)
-    finally:
-        pool.close()
-    return [results[i] for i in range(len(tasks))]
+Work = Callable[[Job, Report], Result]
+Ended = Sequence[tuple[Job, Result | Failure]]
 
 
-def _one_by_one(
-    tasks: Sequence[Task], work: Callable[[Task, Report], Result], on_event: OnEvent
-) -> list[Result | Failure]:
-    results = []
-    for index, task in enumerate(tasks):
-        results.append(_attempt(work, task, _reporter(index, on_event)))
-        on_event(index, "", 1, 1)
-    return results
+class Executor(Protocol[Job, Result]):  # type: ignore[misc]
+    """Where jobs are carried out; the scheduler hands them out, one to a worker."""
+
+    @property
+    def busy(self) -> int:
+        """How many jobs are at work."""
+        ...
+
+    def idle(self) -> Sequence[str | None]:
+        """The home of each worker that could begin a job now; None for one without any yet."""
+        ...
+
+    def start(self, home: str | None, job: Job) -> None:
+        """Gives the job to an idle worker of that home, which becomes one of the job's home."""
+        ...
+
+    def wait(self, on_report: Callable[[Job, str, int, int], None]) -> Ended[Job, Result]:
+        """The jobs that have ended, once something is known: perhaps none, only reports."""
+        ...
+
+    def close(self) -> None:
+        """Ends all workers, whatever they are at."""
+        ...
+
+
+class InProcess(Generic[Job, Result]):
+    """One job after the other, in this process."""
+
+    def __init__(self, work: Work[Job, Result]) -> None:
+        self._work = work
+        self._next: Job | None = None
+        self._home: str | None = None
+
+    @property
+    def busy(self) -> int:
+        return int(self._next is not None)
+
+    def idle(self) -> Sequence[str | None]:
+        return [] if self.busy else [self._home]
+
+    def start(self, home: str | None, job: Job) -> None:
+        self._next, self._home = job, job.home
+
+    def wait(self, on_report: Callable[[Job, str, int, int], None]) -> Ended[Job, Result]:
+        job, self._next = self._next, None
+        if job is None:
+            return []
+        report = limited(lambda *event: on_report(job, *event))
+        return [(job, attempt(self._work, job, report))]
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+@dataclass(slots=True)
+class _Worker(Generic[Job]):
+    process: BaseProcess
+    connection: Connection
+    environment: Mapping[str, str]
+    home: str | None = None
+    job: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,102 +136,114 @@ class _Done(Generic[Result]):
     value: Result | Failure
 
 
-@dataclass(slots=True)
-class _Worker:
-    process: BaseProcess
-    connection: Connection
+class Processes(Generic[Job, Result]):
+    """Spawned processes of this machine, one for each of the environments; begun when needed.
 
+    `work` and its jobs and results must be picklable. `threads` is how many each process may use.
+    """
 
-class _Pool(Generic[Task, Result]):
-    """Idle and busy worker processes; a busy one belongs to the task of its index."""
-
-    def __init__(self, work: Callable[[Task, Report], Result], threads: int | None) -> None:
+    def __init__(
+        self,
+        work: Work[Job, Result],
+        environments: Sequence[Mapping[str, str]],
+        threads: int | None = None,
+    ) -> None:
         self._work = work
         self._threads = threads
-        self._idle: list[_Worker] = []
-        self.busy: dict[int, _Worker] = {}
+        self._free = list(environments)[::-1]
+        self._workers: list[_Worker[Job]] = []
 
-    def start(self, index: int, task: Task) -> None:
-        worker = self._idle.pop() if self._idle else self._new()
-        self.busy[index] = worker
-        with suppress(OSError):  # it has died; its end of the pipe says so in `messages`
-            worker.connection.send((index, task))
+    @property
+    def busy(self) -> int:
+        return sum(w.job is not None for w in self._workers)
 
-    def messages(self) -> Iterator[tuple[int, _Done[Result] | tuple[str, int, int]]]:
-        """What the busy workers have to say, after waiting for at least one of them."""
-        ready = wait([w.connection for w in self.busy.values()])
-        for index, worker in list(self.busy.items()):
-            if worker.connection not in ready:
+    def idle(self) -> Sequence[str | None]:
+        return [*(w.home for w in self._workers if w.job is None), *(None for _ in self._free)]
+
+    def start(self, home: str | None, job: Job) -> None:
+        mine = (w for w in self._workers if w.job is None and w.home == home)
+        worker = next(mine, None) or self._new()
+        worker.job, worker.home = job, job.home
+        with suppress(OSError):  # it has died; its end of the pipe says so in `wait`
+            worker.connection.send(job)
+
+    def wait(self, on_report: Callable[[Job, str, int, int], None]) -> Ended[Job, Result]:
+        ended: list[tuple[Job, Result | Failure]] = []
+        ready = wait([w.connection for w in self._workers if w.job is not None])
+        for worker in list(self._workers):
+            if worker.connection not in ready or worker.job is None:
                 continue
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):
                 message = _Done(self._died(worker))
-                del self.busy[index]
-                yield index, message
-                continue
             if isinstance(message, _Done):
-                self._idle.append(self.busy.pop(index))
-            yield index, message
+                ended.append((worker.job, message.value))
+                worker.job = None
+            else:
+                on_report(worker.job, *message)
+        return ended
 
     def close(self) -> None:
-        """Ends all workers: idle ones leave by themselves, busy ones are told to stop."""
-        for worker in self._idle:
+        for worker in self._workers:
             worker.connection.close()
-        for worker in self.busy.values():
-            worker.process.terminate()
-        for worker in (*self._idle, *self.busy.values()):
+            worker.process.terminate()  # nothing is lost: what is there was written whole
+        for worker in self._workers:
             worker.process.join(timeout=10)
             if worker.process.is_alive():
                 worker.process.kill()
 
-    def _new(self) -> _Worker:
+    def _new(self) -> _Worker[Job]:
+        own = self._free.pop()
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
-        with _environment(self._threads):
+        with _environment({**threads_environment(self._threads), **own}):
             process.start()
         theirs.close()  # so that ours ends when the worker does
-        return _Worker(process, ours)
+        worker: _Worker[Job] = _Worker(process, ours, own)
+        self._workers.append(worker)
+        return worker
 
-    def _died(self, worker: _Worker) -> Failure:
+    def _died(self, worker: _Worker[Job]) -> Failure:
         worker.process.join(timeout=5)
         worker.connection.close()
+        self._workers.remove(worker)
+        self._free.append(worker.environment)
         code = worker.process.exitcode
         how = f"exit code {code}"
         if code is not None and code < 0:
             how = signal.Signals(-code).name
         killed = "; the system may have run out of memory" if code == -signal.SIGKILL else ""
-        return Failure(f"its worker process died ({how}){killed}", 1)
+        return Failure(f"its worker process died ({how}){killed}", 1, died=True)
 
 
-def _serve(connection: Connection, work: Callable[[Task, Report], Result]) -> None:
-    """A worker's life: tasks come in, reports and results go out, until it is ended."""
+def _serve(connection: Connection, work: Work[Job, Result]) -> None:
+    """A worker's life: jobs come in, reports and results go out, until it is ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+
+    def send(*event: object) -> None:
+        connection.send(event)
+
     while True:
         try:
-            index, task = connection.recv()
-        except EOFError:
-            return
-
-        def send(_: int, stage: str, done: int, total: int) -> None:
-            connection.send((stage, done, total))
-
-        connection.send(_Done(_attempt(work, task, _reporter(index, send))))
+            job = connection.recv()
+            connection.send(_Done(attempt(work, job, limited(send))))
+        except (EOFError, BrokenPipeError):
+            return  # whoever gave the jobs is gone
 
 
-def _attempt(
-    work: Callable[[Task, Report], Result], task: Task, report: Report
-) -> Result | Failure:
+def attempt(work: Work[Job, Result], job: Job, report: Report) -> Result | Failure:
+    """The result, or the failure as a value."""
     try:
-        return work(task, report)
+        return work(job, report)
     except BrokenPipeError:
         raise SystemExit(1) from None  # whoever was reported to is gone
     except Exception as error:
         return Failure.of(error)
 
 
-def _reporter(index: int, on_event: OnEvent) -> Report:
+def limited(send: Callable[[str, int, int], None]) -> Report:
     """Passes reports on, of each stage at most one every `_EVERY` seconds, and its ends."""
     last: dict[str, float] = {}
 
@@ -201,25 +251,21 @@ def _reporter(index: int, on_event: OnEvent) -> Report:
         now = time.monotonic()
         if done >= total or now - last.get(stage, 0.0) >= _EVERY:
             last[stage] = now
-            on_event(index, stage, done, total)
+            send(stage, done, total)
 
     return report
 
 
-@contextmanager
-def _environment(threads: int | None) -> Iterator[None]:
+def threads_environment(threads: int | None) -> dict[str, str]:
     """What a worker must find before it imports anything: how many threads are its own."""
-    wanted: Mapping[str, str] = (
-        {}
-        if threads is None
-        else {
-            **dict.fromkeys(
-                ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)
-            ),
-            "POLARS_MAX_THREADS": str(threads),
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-    )
+    if threads is None:
+        return {}
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    return {**dict.fromkeys(names, str(threads)), "TOKENIZERS_PARALLELISM": "false"}
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -169,9 +172,44 @@ def run(
         ),
     ] = None,
     output: Output = None,
+    status: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Only say how far the run in this folder is: what is done, what is left, how "
+            "long it takes.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="HOWSURE_CACHE",
+            show_envvar=False,
+            help="A folder in which runs share what they make (answers, estimators, predictions); "
+            "also HOWSURE_CACHE. Default: each run keeps its own.",
+        ),
+    ] = None,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute/--no-recompute",
+            show_default=False,
+            help="Whether a damaged piece of work is made again (the default) or refused.",
+        ),
+    ] = True,
     debug: Debug = False,
 ) -> None:
-    """Ask models, fit estimators, score them by subject, and write a report."""
+    """Ask models, fit estimators, score them by subject, and write a report.
+
+    The same command goes on where a run was stopped or killed.
+    """
+    if status is not None:
+        from howsure.status import status as lines
+
+        print("\n".join(lines(status)))
+        return
+
     from howsure.spec import build
 
     given: dict[str, Any] = {
@@ -210,7 +248,20 @@ def run(
 
     from howsure import run as running
 
-    _finish(running.run(spec))
+    with _resumable(spec.output):
+        result = running.run(spec, cache=cache, recompute=recompute)
+    _finish(result)
+
+
+@contextmanager
+def _resumable(output: Path) -> Iterator[None]:
+    """Says, where the run is stopped, what has become of it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        line = f"what is done is kept in {output}; the same command goes on from there"
+        print(f"howsure: {line}", file=sys.stderr)
+        raise
 
 
 def _finish(result: RunResult) -> None:

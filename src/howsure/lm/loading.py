@@ -188,6 +188,11 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
+def dtype_of(path: Path, device: str, dtype: str) -> str:
+    """The name of the dtype in which the checkpoint is computed: "float32"."""
+    return str(pick_dtype(dtype, device, _stored_dtype(path))).removeprefix("torch.")
+
+
 def _stored_dtype(path: Path) -> str | None:
     config = _config(path)
     inner = config.get("text_config") or {}

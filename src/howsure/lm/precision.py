@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +23,34 @@ def pick_device(device: str) -> str:
     if device not in DEVICES:
         raise UnknownName("device", device, DEVICES)
     return device
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them one by one."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Within, this process computes on so many threads; None leaves it as it is.
+
+    The last bits of a sum hang on how many threads share it.
+    """
+    if count is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pick_dtype(dtype: str, device: str, stored: str | None = None) -> Any:

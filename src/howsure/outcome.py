@@ -1,0 +1,189 @@
+"""What a unit's shards come to: calibrated predictions, estimators, and what to say of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from howsure import methods, records
+from howsure.calibrate import fit_calibrator, to_json
+from howsure.errors import FitError
+from howsure.shards import Shard, Shards
+from howsure.stages import TABLE, usable
+from howsure.types import Format, GradedAnswer, Predictions
+from howsure.unit import SPLITS, Block, Graded, Split, Unit
+from howsure.workers import Failure
+
+NONFINITE = "nonfinite_confidence"
+
+
+@dataclass
+class Held:
+    """A unit's shards as far as they are made, and what became of the rest."""
+
+    unit: Unit
+    store: Shards
+    calibrate: str
+    """What the validation answers allow of the calibration asked for."""
+    graded: dict[Block, Graded] = field(default_factory=dict)
+    fitted: dict[str, Shard] = field(default_factory=dict)
+    """Method → its estimator."""
+    said: dict[tuple[str, Block], Shard] = field(default_factory=dict)
+    """What each method said of each block."""
+    failures: list[Failure] = field(default_factory=list)
+    lost: dict[str, Failure] = field(default_factory=dict)
+    """Method → why it could not be carried through."""
+    loading: float = 0.0
+    """Seconds spent on loading the model, by all workers."""
+
+    def usable(self, split: Split) -> tuple[list[GradedAnswer], dict[str, str]]:
+        """A split's graded answers that can be used; the ids of the others, with the reason."""
+        answers: list[GradedAnswer] = []
+        excluded: dict[str, str] = {}
+        for block in self.unit.blocks(split):
+            mine, others = usable(self.unit, self.graded[block], self.store)
+            answers += mine
+            excluded |= others
+        return answers, excluded
+
+    def probabilities(self, method: str, split: Split) -> NDArray[np.float64]:
+        """What a method said of a split's usable answers, in their order; NaN where nothing."""
+        parts = []
+        for block in self.unit.blocks(split):
+            answers, _ = usable(self.unit, self.graded[block], self.store)
+            table = self.store.open(self.said[method, block]) / TABLE
+            parts.append(records.read_probabilities(table, [g.answer.question_id for g in answers]))
+        return np.concatenate(parts)
+
+    def seconds(self) -> dict[str, float]:
+        """By stage, what its shards took when they were made."""
+        spent: defaultdict[str, float] = defaultdict(float, load=self.loading)
+        for block, graded in self.graded.items():
+            spent[f"answer {block.split}"] += graded.answers.seconds + graded.grades.seconds
+        for method, shard in self.fitted.items():
+            spent[f"fit {method}"] += shard.seconds
+        for (method, _), shard in self.said.items():
+            spent[f"predict {method}"] += shard.seconds
+        return {stage: round(seconds, 3) for stage, seconds in spent.items()}
+
+    def failed(self, what: str, error: Failure) -> Failure:
+        """The failure, with the unit and what of it in front."""
+        where = f"{self.unit.name} ({self.unit.format}), {what}: "
+        return Failure(where + error.message, error.exit_code, error.trace)
+
+
+@dataclass
+class UnitResult:
+    """What became of a unit."""
+
+    model: str
+    format: Format
+    predictions: list[Predictions] = field(default_factory=list)
+    estimators: dict[str, tuple[Shard, Mapping[str, Any] | None]] = field(default_factory=dict)
+    """Method → its bundle, and its calibrator as JSON."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """For `run.json`: model, counts, accuracies, specs, calibrators, exclusions."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    """What of the unit could not be done; the rest was."""
+
+
+def result(held: Held) -> UnitResult:
+    """A unit's result once no job of it is left. Raises StoreError for a damaged shard."""
+    unit = held.unit
+    out = UnitResult(unit.name, unit.format, seconds=held.seconds(), failures=list(held.failures))
+    splits = {s: held.usable(s) for s in SPLITS}
+    model = next(iter(held.graded.values())).answers.about
+    out.card |= {"fingerprint": unit.identity["fingerprint"]}
+    out.card |= {k: model[k] for k in ("parameters", "device", "dtype", "prompting")}
+    out.card["answers"] = {s: _counted(answers) for s, (answers, _) in splits.items()}
+    out.card["excluded"] = {k: v for _, others in splits.values() for k, v in others.items()}
+    for method in unit.spec.methods:
+        if method in held.lost:
+            out.failures.append(held.lost[method])
+        elif method in held.fitted:
+            try:
+                _add(out, held, method, splits["test"][0], splits["validation"][0])
+            except FitError as error:
+                out.failures.append(held.failed(method, Failure.of(error)))
+    return out
+
+
+def _add(
+    out: UnitResult,
+    held: Held,
+    method: str,
+    test: Sequence[GradedAnswer],
+    valid: Sequence[GradedAnswer],
+) -> None:
+    """A method's uncalibrated predictions, then the calibrated ones."""
+    unit = held.unit
+    spec = methods.spec_from(method, unit.spec.settings.get(method, {}))
+    card: dict[str, Any] = {"settings": asdict(spec)}
+    p, calibrator = held.probabilities(method, "test"), None
+    known = ~np.isnan(p)
+    test, without = _parted(test, known)
+    if without:
+        card["excluded"] = {g.answer.question_id: NONFINITE for g in without}
+    if not test:
+        raise FitError(f"none of its {len(p)} confidences is a number")
+    made = [predictions(unit.name, method, test, p[known])]
+    if held.calibrate != "none":
+        q = held.probabilities(method, "validation")
+        usable = ~np.isnan(q)
+        fitted = fit_calibrator(held.calibrate, q[usable], is_correct(valid)[usable])
+        made.append(predictions(unit.name, method, test, fitted(p[known]), held.calibrate))
+        calibrator = card["calibrator"] = to_json(fitted)
+    out.predictions += made
+    out.card.setdefault("methods", {})[method] = card
+    out.estimators[method] = (held.fitted[method], calibrator)
+
+
+def _parted(
+    answers: Sequence[GradedAnswer], known: NDArray[np.bool_]
+) -> tuple[list[GradedAnswer], list[GradedAnswer]]:
+    pairs = list(zip(answers, known, strict=True))
+    return [g for g, k in pairs if k], [g for g, k in pairs if not k]
+
+
+def predictions(
+    model: str,
+    method: str,
+    graded: Sequence[GradedAnswer],
+    p_correct: NDArray[np.float64],
+    calibration: str = "none",
+) -> Predictions:
+    """What a method said, (n,) in [0, 1], of n graded answers of one model in one format."""
+    formats = {g.answer.format for g in graded}
+    if len(formats) != 1:
+        raise FitError(f"answers in {len(formats)} formats; give those of one format")
+    return Predictions(
+        model=model,
+        method=method,
+        format=formats.pop(),
+        calibration=calibration,
+        ids=tuple(g.answer.question_id for g in graded),
+        subjects=tuple(g.answer.subject for g in graded),
+        p_correct=np.asarray(p_correct, dtype=np.float64),
+        is_correct=is_correct(graded),
+        answers=tuple(g.answer.text for g in graded),
+    )
+
+
+def is_correct(graded: Sequence[GradedAnswer]) -> NDArray[np.bool_]:
+    return np.array([g.is_correct for g in graded], dtype=np.bool_)
+
+
+def _counted(graded: Sequence[GradedAnswer]) -> Mapping[str, Any]:
+    n = len(graded)
+    short = sum(g.answer.dropped_shots > 0 for g in graded)
+    return {
+        "answers": n,
+        "accuracy": float(is_correct(graded).mean()) if n else None,
+        **({"with_fewer_shots": short} if short else {}),
+    }

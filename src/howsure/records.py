@@ -1,0 +1,106 @@
+"""Answers, grades and probabilities as Parquet files of the store: written whole, read strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from howsure.errors import StoreError
+from howsure.types import Answer, GradedAnswer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ANSWER = tuple(f.name for f in fields(Answer) if f.name != "model")
+"""Not `model`: that is a name, and a shard belongs to whoever has the same weights."""
+
+_GRADE = tuple(f.name for f in fields(GradedAnswer) if f.name != "answer")
+
+
+def write_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """One row per answer, one column per field but the model's name."""
+    _write(path, {name: [getattr(a, name) for a in answers] for name in _ANSWER}, Answer)
+
+
+def read_answers(path: Path, model: str) -> list[Answer]:
+    """The answers, said to be those of `model`. Raises StoreError for a file that isn't whole."""
+    columns = _read(path, _ANSWER)
+    rows = zip(*(columns[name] for name in _ANSWER), strict=True)
+    return [Answer(**dict(zip(_ANSWER, row, strict=True)), model=model) for row in rows]
+
+
+def write_grades(path: Path, graded: Sequence[GradedAnswer]) -> None:
+    """One row per answer, with its question's id."""
+    columns = {name: [getattr(g, name) for g in graded] for name in _GRADE}
+    ids = [g.answer.question_id for g in graded]
+    _write(path, {"question_id": ids, **columns}, GradedAnswer)
+
+
+def read_grades(path: Path, answers: Sequence[Answer]) -> list[GradedAnswer]:
+    """The grades of just these answers. Raises StoreError for those of others."""
+    columns = _read(path, ("question_id", *_GRADE))
+    if columns["question_id"] != [a.question_id for a in answers]:
+        raise StoreError(f"{path} holds grades of other answers; remove its folder and run again")
+    rows = zip(*(columns[name] for name in _GRADE), strict=True)
+    return [
+        GradedAnswer(a, **dict(zip(_GRADE, row, strict=True)))
+        for a, row in zip(answers, rows, strict=True)
+    ]
+
+
+def write_probabilities(path: Path, ids: Sequence[str], p: NDArray[np.float64]) -> None:
+    """(n,) probabilities, NaN where there is none, with the ids of their questions."""
+    _write(path, {"question_id": list(ids), "p_correct": p.tolist()}, None)
+
+
+def read_probabilities(path: Path, ids: Sequence[str]) -> NDArray[np.float64]:
+    """(n,), of just these questions. Raises StoreError for those of others."""
+    columns = _read(path, ("question_id", "p_correct"))
+    if columns["question_id"] != list(ids):
+        raise StoreError(f"{path} is about other questions; remove its folder and run again")
+    return np.array(columns["p_correct"], dtype=np.float64)
+
+
+def _write(path: Path, columns: Mapping[str, list[Any]], kind: type | None) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    hints = get_type_hints(kind) if kind else {"p_correct": float}
+    schema = pa.schema([(name, _arrow_type(hints.get(name, str))) for name in columns])
+    table = pa.table(dict(columns), schema=schema)
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
+def _read(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            stated, table = file.metadata.num_rows, file.read()
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"{path} can't be read ({reason}); remove it and run again") from None
+    if table.num_rows != stated:  # the counts are in the footer, which has no checksum
+        raise StoreError(f"{path} has {table.num_rows} of {stated} rows; remove it and run again")
+    if table.column_names != list(names):
+        raise StoreError(f"{path} has the columns {table.column_names}, not {list(names)}")
+    return {name: table[name].to_pylist() for name in names}
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    """What holds a field; KeyError for a type that no column is made for."""
+    import pyarrow as pa
+
+    options = [o for o in get_args(hint) if o is not NoneType] or [hint]
+    if get_origin(hint) is Literal or get_origin(options[0]) is Literal:
+        return pa.string()
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    kinds[tuple] = pa.list_(pa.string())
+    return kinds[get_origin(options[0]) or options[0]]

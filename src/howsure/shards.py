@@ -1,0 +1,257 @@
+"""The store of a run: what each stage made, under the hash of all that decided it.
+
+    <root>/<stage>/<two letters>/<key>/   the shard's files, and its manifest.json
+    <root>/checkpoints/<key>/             trainings that are not finished
+
+A key is a hash of contents, so a shard is never replaced: it is there and right, or not there.
+It appears by one rename, after all its files have reached the disk; its manifest holds
+their SHA-256, which is compared whenever the shard is opened. Several processes and machines may
+share a root: whoever comes second takes what is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from howsure.errors import StoreError, UsageError
+from howsure.store import sync_folder
+
+MANIFEST = "manifest.json"
+VERSION = 1
+"""Of the layout; part of every key, so that shards of another layout are not found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard that is there, with all its files as they were written."""
+
+    folder: Path
+    stage: str
+    key: str
+    digest: str
+    """SHA-256 over the files' own; what comes of the shard has it in its key."""
+    seconds: float
+    """How long it took to make."""
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A shard that was there but not as it had been written."""
+
+    folder: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.folder.parts[-3]} shard {self.folder} is damaged ({self.reason})"
+
+
+def key_of(stage: str, content: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of JSON values; TypeError for anything whose meaning JSON can't hold."""
+    return _sha256(_canonical([VERSION, stage, content]))
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The store below one folder."""
+
+    root: Path
+    recompute: bool = True
+    """Whether a damaged shard is taken away, so that it is made again; else it is refused."""
+
+    def find(
+        self, stage: str, key: str, on_damage: Callable[[Damage], None] | None = None
+    ) -> Shard | None:
+        """The shard, its files compared with their SHA-256; None when it isn't there.
+
+        A damaged one is taken away, told to `on_damage` and not there any more. Raises UsageError
+        for it when nothing may be computed again.
+        """
+        folder = self._folder(stage, key)
+        if not folder.is_dir():
+            return None
+        found = _opened(folder, stage, key)
+        if isinstance(found, Shard):
+            return found
+        if not self.recompute:
+            raise UsageError(f"{found}; run without --no-recompute to have it made again")
+        self._remove(folder)
+        if on_damage:
+            on_damage(found)
+        return None
+
+    def open(self, shard: Shard) -> Path:
+        """The folder of a shard that was found or made before; its files are compared again.
+
+        Raises StoreError when it has been damaged or taken away since.
+        """
+        found = _opened(shard.folder, shard.stage, shard.key)
+        if isinstance(found, Shard) and found.digest == shard.digest:
+            return shard.folder
+        reason = found if isinstance(found, Damage) else "other files are in its place"
+        raise StoreError(f"{reason}; run the same command again: it will be made again")
+
+    def make(
+        self,
+        stage: str,
+        key: str,
+        write: Callable[[Path], object],
+        *,
+        since: float,
+        about: Mapping[str, Any] | None = None,
+    ) -> Shard:
+        """`write` puts the shard's files into the folder it is given; then the shard is there.
+
+        `since` is when the work on it began (time.perf_counter). Where another process was
+        quicker, its shard is taken. Raises StoreError when the disk is full or can't be written.
+        """
+        folder = self._folder(stage, key)
+        with self._temporary(folder) as temporary:
+            write(temporary)
+            seconds = round(time.perf_counter() - since, 3)
+            files = {p.name: _written(p) for p in sorted(temporary.iterdir())}
+            manifest = {
+                **{"version": VERSION, "stage": stage, "key": key, "files": files},
+                **{"seconds": seconds, "about": dict(about or {})},
+            }
+            manifest["sha256"] = _sha256(_canonical(manifest))
+            (temporary / MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
+            _written(temporary / MANIFEST)
+            sync_folder(temporary)
+            _rename(temporary, folder)
+        made = _opened(folder, stage, key)
+        if isinstance(made, Damage):
+            raise StoreError(f"{made} just after it was written; check the disk")
+        return made
+
+    def remove(self, stage: str, key: str) -> None:
+        """Takes a shard away, whole; nothing happens when it isn't there."""
+        folder = self._folder(stage, key)
+        if folder.is_dir():
+            self._remove(folder)
+
+    def sweep(self) -> None:
+        """Removes what processes of this machine that are gone have left half-written."""
+        for left in self.root.glob(f"*/*/.tmp-{_host()}-*"):
+            pid = left.name.removeprefix(f".tmp-{_host()}-").split("-")[0]
+            if pid.isdecimal() and not is_alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key[:2] / key
+
+    @contextmanager
+    def _temporary(self, folder: Path) -> Iterator[Path]:
+        """A folder beside the one to be; gone afterwards, unless it was renamed."""
+        temporary = _beside(folder)
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+        except OSError as error:
+            cant_write(self.root, error)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _remove(self, folder: Path) -> None:
+        aside = _beside(folder)
+        try:
+            with suppress(FileNotFoundError):  # another process was quicker
+                folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        except OSError as error:
+            cant_write(self.root, error)
+
+
+def cant_write(path: Path, error: OSError) -> NoReturn:
+    """Raises the one line for a disk that is full or read-only."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some" if full else "make it writable"
+    raise StoreError(
+        f"can't write below {path}: {error.strerror or error}; {remedy} and run the same command "
+        "again: it goes on from what is there",
+        fatal=True,
+    ) from error
+
+
+def is_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _opened(folder: Path, stage: str, key: str) -> Shard | Damage:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        stated = manifest.pop("sha256")
+        files, seconds, about = manifest["files"], manifest["seconds"], manifest["about"]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return Damage(folder, f"{MANIFEST} can't be read")
+    if stated != _sha256(_canonical(manifest)):
+        return Damage(folder, f"{MANIFEST} is not as it was written")
+    if (manifest["version"], manifest["stage"], manifest["key"]) != (VERSION, stage, key):
+        return Damage(folder, f"{MANIFEST} is that of another shard")
+    for name, sha256 in files.items():
+        try:
+            if _file_sha256(folder / name) != sha256:
+                return Damage(folder, f"{name} is not as it was written")
+        except OSError as error:
+            return Damage(folder, f"{name}: {error.strerror}")
+    return Shard(folder, stage, key, _sha256(_canonical(files)), seconds, about)
+
+
+def _rename(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return  # another process was quicker
+    sync_folder(folder.parent)
+
+
+def _beside(folder: Path) -> Path:
+    return folder.parent / f".tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+
+
+def _host() -> str:
+    return socket.gethostname().replace("-", "_")
+
+
+def _written(path: Path) -> str:
+    """Waits until the file is on the disk; its SHA-256."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return _file_sha256(path)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    """JSON with one spelling for each value."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode("utf-8", "surrogatepass")

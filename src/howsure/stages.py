@@ -1,0 +1,225 @@
+"""The stages of a unit, as jobs that any worker can do: answer, fit, predict.
+
+Each job makes shards from shards. It holds their keys and where its inputs are; questions and
+settings are in the units, which a worker is given once.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from howsure import methods, records
+from howsure.answers import answer, grade
+from howsure.lm import load
+from howsure.shards import Shard, Shards
+from howsure.types import Estimator, GradedAnswer
+from howsure.unit import Block, Graded, Unit
+from howsure.workers import Report
+
+if TYPE_CHECKING:
+    from howsure.lm.model import LanguageModel
+
+TABLE = "table.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do for a unit."""
+
+    unit: int
+    """Its place among the run's units."""
+    home: str
+    """The model: a worker that has it loaded is the better one."""
+    stage: str
+    """As it is shown: "answer test", "fit probe"."""
+    size: int
+    """Its share of the stage, in questions; 1 where the stage is one job."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerJob(Job):
+    """Ask a block's questions, and grade the answers."""
+
+    block: Block
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitJob(Job):
+    """Fit one method's estimator."""
+
+    method: str
+    train: tuple[Graded, ...]
+    valid: tuple[Graded, ...]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictJob(Job):
+    """What an estimator says of a block's answers."""
+
+    method: str
+    estimator: Shard
+    graded: Graded
+    key: str
+
+
+AnyJob = AnswerJob | FitJob | PredictJob
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The shards that a job made, or that were there already."""
+
+    shards: tuple[Shard, ...]
+    loading: float | None = None
+    """Seconds that the model took to load, if it had to be."""
+
+
+def find(unit: Unit, job: AnyJob, store: Shards, on_damage: Any = None) -> Made | None:
+    """What the job would make, where all of it is there already."""
+    stage = {AnswerJob: "answers", FitJob: "estimators", PredictJob: "predictions"}[type(job)]
+    first = store.find(stage, job.key, on_damage)
+    if first is None or not isinstance(job, AnswerJob):
+        return None if first is None else Made((first,))
+    second = store.find("grades", unit.grades_key(job.block, first), on_damage)
+    return None if second is None else Made((first, second))
+
+
+def usable(unit: Unit, graded: Graded, store: Shards) -> tuple[list[GradedAnswer], dict[str, str]]:
+    """A block's graded answers that can be used; the ids of the others, with the reason."""
+    answers = records.read_answers(store.open(graded.answers) / TABLE, unit.name)
+    rows = records.read_grades(store.open(graded.grades) / TABLE, answers)
+    noted = {a.question_id: a.note for a in answers if a.note}
+    return [g for g in rows if not g.answer.note], noted
+
+
+@dataclass
+class Worker:
+    """Does jobs, one after the other; keeps the model, and the estimator that it used last."""
+
+    units: tuple[Unit, ...]
+    store: Shards
+    _model: tuple[str, LanguageModel] | None = field(default=None, repr=False)
+    _held: tuple[str, Estimator] | None = field(default=None, repr=False)
+
+    def __call__(self, job: AnyJob, report: Report) -> Made:
+        unit = self.units[job.unit]
+        if not (isinstance(job, PredictJob) and self._holds(job)):
+            self._release()
+        lm, seconds = self._load(unit, report)
+        with _stage(job.stage, report) as progress:
+            match job:
+                case AnswerJob():
+                    return Made(self._answer(unit, lm, job, progress), seconds)
+                case FitJob():
+                    return Made((self._fit(unit, lm, job, progress),), seconds)
+                case PredictJob():
+                    return Made((self._predict(unit, lm, job, progress),), seconds)
+
+    def _load(self, unit: Unit, report: Report) -> tuple[LanguageModel, float | None]:
+        """The unit's model, and how long it took to load; None where it was there already."""
+        if self._model is not None and self._model[0] == unit.model:
+            return self._model[1], None
+        begin = time.perf_counter()
+        report("load", 0, 1)
+        self._model = None  # before the next one is read: two may not fit
+        gc.collect()
+        spec = unit.spec
+        lm = load(unit.model, device=spec.device, dtype=spec.dtype, options=spec.load)
+        self._model = (unit.model, lm)
+        report("load", 1, 1)
+        return lm, round(time.perf_counter() - begin, 3)
+
+    def _answer(
+        self, unit: Unit, lm: LanguageModel, job: AnswerJob, progress: Any
+    ) -> tuple[Shard, Shard]:
+        questions, begin = unit.questions(job.block), time.perf_counter()
+        answered = self.store.find("answers", job.key)
+        if answered is None:
+            made = answer(
+                lm,
+                questions,
+                format=unit.format,
+                choose_by=unit.plan.choose_by,
+                asking=unit.spec.asking,
+                examples=unit.examples(job.block),
+                on_progress=progress,
+            )
+            about = {"parameters": lm.parameters, "device": str(lm.device)}
+            about |= {"dtype": str(lm.dtype).removeprefix("torch."), "rows": len(made)}
+            about |= {"prompting": lm.prompting(unit.spec.chat).note}
+            answered = self.store.make(
+                "answers",
+                job.key,
+                lambda folder: records.write_answers(folder / TABLE, made),
+                since=begin,
+                about=about,
+            )
+        begin = time.perf_counter()
+        # Read again, so that what is graded is what later stages will read.
+        held = records.read_answers(self.store.open(answered) / TABLE, unit.name)
+        graded = grade(questions, held)
+        grades = self.store.make(
+            "grades",
+            unit.grades_key(job.block, answered),
+            lambda folder: records.write_grades(folder / TABLE, graded),
+            since=begin,
+            about={"rows": len(graded)},
+        )
+        return answered, grades
+
+    def _fit(self, unit: Unit, lm: LanguageModel, job: FitJob, progress: Any) -> Shard:
+        train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
+        spec = methods.spec_from(job.method, unit.spec.settings.get(job.method, {}))
+        begin = time.perf_counter()
+        estimator = methods.fit(spec, lm, train, valid, seed=unit.spec.seed, on_progress=progress)
+        try:
+            return self.store.make(
+                "estimators",
+                job.key,
+                lambda folder: methods.save(estimator, lm, folder),
+                since=begin,
+            )
+        finally:
+            methods.release(estimator)
+
+    def _predict(self, unit: Unit, lm: LanguageModel, job: PredictJob, progress: Any) -> Shard:
+        answers = [g.answer for g in self._answers(unit, [job.graded])]
+        begin = time.perf_counter()
+        if not self._holds(job):
+            folder = self.store.open(job.estimator)
+            self._held = (job.estimator.digest, methods.load(folder, lm))
+        assert self._held is not None
+        p = self._held[1].p_correct(answers)
+        progress(len(answers), len(answers))
+        ids = [a.question_id for a in answers]
+        return self.store.make(
+            "predictions",
+            job.key,
+            lambda folder: records.write_probabilities(folder / TABLE, ids, p),
+            since=begin,
+            about={"rows": len(ids)},
+        )
+
+    def _answers(self, unit: Unit, graded: Sequence[Graded]) -> list[GradedAnswer]:
+        return [g for block in graded for g in usable(unit, block, self.store)[0]]
+
+    def _holds(self, job: PredictJob) -> bool:
+        return self._held is not None and self._held[0] == job.estimator.digest
+
+    def _release(self) -> None:
+        if self._held is not None:
+            methods.release(self._held[1])
+            self._held = None
+
+
+@contextmanager
+def _stage(stage: str, report: Report) -> Iterator[Any]:
+    report(stage, 0, 1)
+    yield lambda done, total: report(stage, min(done, total - 1), total)
