@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from howsure.figures.labels import one_line
 from howsure.report.definitions import DEFINITIONS
 from howsure.report.text import UNKNOWN
 
@@ -38,6 +39,7 @@ def render(data: Mapping[str, Any], **content: object) -> bytes:
         "require-trusted-types-for 'script'"
     )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["line"] = one_line
     template = environment.from_string(
         _HERE.joinpath("page.html.jinja").read_text(encoding="utf-8")
     )
