@@ -91,9 +91,12 @@ def make_model(architecture: str, *, sliding_window: int = 16, seed: int = 0):
 def make_lm() -> Callable[..., LanguageModel]:
     """A function that makes a new LanguageModel: `make_lm("llama")`, `make_lm("mistral")`."""
 
-    def make(architecture: str, **settings: int) -> LanguageModel:
+    def make(architecture: str, *, engine: str = "auto", **settings: int) -> LanguageModel:
         return LanguageModel(
-            make_model(architecture, **settings), make_tokenizer(), name=f"random-{architecture}"
+            make_model(architecture, **settings),
+            make_tokenizer(),
+            name=f"random-{architecture}",
+            engine=engine,
         )
 
     return make

@@ -11,6 +11,7 @@ from conftest import make_model, make_tokenizer
 
 from howsure.answers import NONFINITE, answer, grade
 from howsure.errors import ModelError, QuestionError, UnknownName
+from howsure.lm import Hidden, Options, Passage, Place
 from howsure.lm.model import LanguageModel
 from howsure.prompts import few_shot_prefix, question_prompt
 from howsure.types import LETTERS, Question
@@ -127,14 +128,36 @@ def test_a_tokenizer_that_splits_an_option_is_refused() -> None:
 
 def test_numbers_that_are_not_finite_are_marked_not_scored(make_lm) -> None:
     lm = make_lm("llama")
-    honest = lm.read
+    honest = lm.waves
 
     def broken(passages, wants, **rest):
-        out = honest(passages, wants, **rest)
-        out[0][0] = np.nan
-        return out
+        for wave in honest(passages, wants, **rest):
+            wave.values[0][[i == 0 for i in wave.index]] = np.nan
+            yield wave
 
-    lm.read = broken
+    lm.waves = broken
     first, second, _ = answer(lm, QUESTIONS, format="choice")
     assert (first.likelihood, first.option_mass, first.note) == (None, None, NONFINITE)
     assert second.note == ""
+
+
+@pytest.mark.parametrize("engine", ["tree", "plain"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"format": "open", "max_tokens": 6},
+        {"format": "choice", "examples": SHOTS},
+        {"format": "choice", "choose_by": "text"},
+    ],
+)
+def test_what_is_read_with_the_answers_is_what_would_be_read_later(make_lm, how, engine) -> None:
+    lm, later = make_lm("llama", engine=engine), make_lm("llama", engine=engine)
+    wants = (Options(Place.QUERY, ("i", "ii")), Hidden(Place.ANSWER), Hidden(Place.ANSWER, 1))
+    answers = answer(lm, QUESTIONS, **how, also=wants)
+    assert answers == answer(later, QUESTIONS, **how)
+    passages = [Passage.of(a) for a in answers]
+    before = lm.tokens_read
+    kept = lm.read(passages, wants)
+    assert lm.tokens_read == before
+    for mine, theirs in zip(kept, later.read(passages, wants), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)

@@ -88,7 +88,7 @@ def test_the_options_are_those_of_the_contract(howsure):
         *("--model", "--questions", "--train-questions", "--data-dir", "--method", "--subject"),
         *("--format", "--choose-by", "--shots", "--limit", "--train-size", "--calibrate"),
         *("--seed", "--device", "--dtype", "--output", "--debug"),
-        *("--revision", "--adapter", "--quantize", "--attention", "--device-map"),
+        *("--revision", "--adapter", "--quantize", "--attention", "--device-map", "--engine"),
         *("--trust-remote-code", "--chat", "--shuffle-shots", "--long-prompts"),
         *("--status", "--cache", "--recompute"),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +12,12 @@ from numpy.typing import NDArray
 from howsure.asking import Asked, Asking, ask
 from howsure.errors import QuestionError, UnknownName
 from howsure.grading import is_match
-from howsure.lm import AnswerTokens, Options, Passage, Place
-from howsure.lm.model import LanguageModel
+from howsure.lm import AnswerTokens, Hidden, Options, Passage, Place, Want
 from howsure.prompts import plain
 from howsure.types import LETTERS, Answer, ChooseBy, Format, GradedAnswer, Question
+
+if TYPE_CHECKING:
+    from howsure.lm.model import LanguageModel, Wave
 
 Progress = Callable[[int, int], None]
 
@@ -32,6 +36,7 @@ def answer(
     asking: Asking | None = None,
     examples: Mapping[str, Sequence[Question]] | None = None,
     max_tokens: int = MAX_TOKENS,
+    also: Sequence[Want] = (),
     on_progress: Progress | None = None,
 ) -> list[Answer]:
     """The model's greedy answer to each question, in their order.
@@ -41,7 +46,9 @@ def answer(
     the likeliest letter (the published setting), `choose_by="text"` takes the option whose own
     text is likeliest per token after the bare question, for models too small for letters.
     `asking` says how questions become prompts (chat template, order of examples, long prompts);
-    `examples` holds the few-shot examples of each subject. Raises QuestionError for a question
+    `examples` holds the few-shot examples of each subject. `also` is what estimators will ask of
+    the bare model about these answers (`methods.wants`): it is read while the question is at hand
+    and kept in `lm.readings`, so that no token is read twice. Raises QuestionError for a question
     without choices in "choice", ModelError when a prompt is longer than the model's context.
     """
     if format not in ("open", "choice"):
@@ -65,11 +72,20 @@ def answer(
         options=letters,
         max_tokens=max_tokens if format == "open" else _longest_choice(lm, questions, letters),
     )
-    if format == "open":
-        return _open(lm, questions, asked, max_tokens, on_progress)
-    if choose_by == "letter":
-        return _by_letter(lm, questions, asked, on_progress)
-    return _by_text(lm, questions, asked, on_progress)
+    out: dict[int, Answer] = {}
+    first = Options(Place.QUESTION, _letters(questions)) if letters else Hidden(Place.QUESTION)
+    for wave in lm.waves([a.passage for a in asked], [first], keep=not letters or bool(also)):
+        if format == "open":
+            made = _open(lm, questions, asked, wave, max_tokens)
+        elif letters:
+            made = _by_letter(lm, questions, asked, wave)
+        else:
+            made = _by_text(lm, questions, asked, wave)
+        _keep(lm, wave, made, also)
+        out |= dict(zip(wave.index, made, strict=True))
+        if on_progress:
+            on_progress(len(out), len(questions))
+    return [out[i] for i in range(len(questions))]
 
 
 def grade(questions: Sequence[Question], answers: Sequence[Answer]) -> list[GradedAnswer]:
@@ -112,45 +128,39 @@ def _open(
     lm: LanguageModel,
     questions: Sequence[Question],
     asked: Sequence[Asked],
+    wave: Wave,
     max_tokens: int,
-    on_progress: Progress | None,
 ) -> list[Answer]:
     out = []
-    made = lm.generate([a.passage for a in asked], max_tokens=max_tokens, on_progress=on_progress)
-    for q, a, g in zip(questions, asked, made, strict=True):
+    for i, g in zip(wave.index, wave.generate(max_tokens), strict=True):
         finite = np.isfinite(g.log_probability)
-        likelihood = float(np.exp(min(0.0, g.log_probability / g.tokens))) if finite else None
         out.append(
             _replace(
-                _new(lm, q, a, g.text, "open"),
-                likelihood=likelihood,
+                _new(lm, questions[i], asked[i], g.text, "open"),
+                likelihood=float(np.exp(min(0.0, g.log_probability / g.tokens)))
+                if finite
+                else None,
                 note="" if finite else NONFINITE,
             )
         )
     return out
 
 
+def _letters(questions: Sequence[Question]) -> tuple[str, ...]:
+    return tuple(LETTERS[: max(len(q.choices) for q in questions)])
+
+
 def _by_letter(
-    lm: LanguageModel,
-    questions: Sequence[Question],
-    asked: Sequence[Asked],
-    on_progress: Progress | None,
+    lm: LanguageModel, questions: Sequence[Question], asked: Sequence[Asked], wave: Wave
 ) -> list[Answer]:
-    most = max(len(q.choices) for q in questions)
-    (logp,) = lm.read(
-        [a.passage for a in asked],
-        [Options(Place.QUESTION, tuple(LETTERS[:most]))],
-        on_progress=on_progress,
-    )
     out = []
-    for q, a, row in zip(questions, asked, logp.astype(np.float64), strict=True):
-        own = row[: len(q.choices)]
+    for i, row in zip(wave.index, wave.values[0].astype(np.float64), strict=True):
+        own = row[: len(questions[i].choices)]
         chosen, likelihood = _softmax_choice(own)
-        base = _new(lm, q, a, LETTERS[chosen], "choice")
         mass = float(min(1.0, np.exp(own).sum())) if likelihood is not None else None
         out.append(
             _replace(
-                base,
+                _new(lm, questions[i], asked[i], LETTERS[chosen], "choice"),
                 choose_by="letter",
                 choice=chosen,
                 likelihood=likelihood,
@@ -162,27 +172,23 @@ def _by_letter(
 
 
 def _by_text(
-    lm: LanguageModel,
-    questions: Sequence[Question],
-    asked: Sequence[Asked],
-    on_progress: Progress | None,
+    lm: LanguageModel, questions: Sequence[Question], asked: Sequence[Asked], wave: Wave
 ) -> list[Answer]:
     each = [
-        Passage(a.passage.prefix, a.passage.question, a.passage.lead + plain(choice))
-        for q, a in zip(questions, asked, strict=True)
-        for choice in q.choices
+        (k, replace(asked[i].passage, answer=asked[i].passage.lead + plain(choice)))
+        for k, i in enumerate(wave.index)
+        for choice in questions[i].choices
     ]
-    total = len(questions)
-    scaled = (lambda d, n: on_progress(total * d // n, total)) if on_progress else None
-    (spans,) = lm.read(each, [AnswerTokens()], on_progress=scaled)
+    (spans,) = wave.read(each, [AnswerTokens()])
     per_token = spans[:, 0].astype(np.float64) / np.maximum(spans[:, 1], 1.0)
     out, start = [], 0
-    for q, a in zip(questions, asked, strict=True):
-        chosen, likelihood = _softmax_choice(per_token[start : start + len(q.choices)])
-        start += len(q.choices)
+    for i in wave.index:
+        choices = questions[i].choices
+        chosen, likelihood = _softmax_choice(per_token[start : start + len(choices)])
+        start += len(choices)
         out.append(
             _replace(
-                _new(lm, q, a, q.choices[chosen], "choice"),
+                _new(lm, questions[i], asked[i], choices[chosen], "choice"),
                 choose_by="text",
                 choice=chosen,
                 likelihood=likelihood,
@@ -190,6 +196,15 @@ def _by_text(
             )
         )
     return out
+
+
+def _keep(lm: LanguageModel, wave: Wave, made: Sequence[Answer], also: Sequence[Want]) -> None:
+    """Read on from the usable answers, and remember what was read."""
+    usable = [(k, Passage.of(a)) for k, a in enumerate(made) if not a.note]
+    if not also or not usable:
+        return
+    for want, values in zip(also, wave.read(usable, also), strict=True):
+        lm.readings.put([p for _, p in usable], want, values)
 
 
 def _longest_choice(lm: LanguageModel, questions: Sequence[Question], letters: bool) -> int:
@@ -218,8 +233,6 @@ def _replace(
     choice: int | None = None,
     option_mass: float | None = None,
 ) -> Answer:
-    from dataclasses import replace
-
     return replace(
         answer,
         likelihood=likelihood,

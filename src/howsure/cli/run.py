@@ -158,6 +158,13 @@ def run(
             help="The attention implementation. Default: the library's choice.",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|tree|plain",
+            help="The path that reads: each token once, or prompt by prompt. Default: auto.",
+        ),
+    ] = None,
     device_map: Annotated[
         str | None,
         typer.Option(
@@ -235,6 +242,7 @@ def run(
         "adapter": adapter,
         "quantize": quantize,
         "attention": attention,
+        "engine": engine,
         "device_map": device_map,
         "trust_remote_code": trust_remote_code,
         "output": output,

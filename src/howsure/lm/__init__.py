@@ -60,7 +60,9 @@ def load(
     if adapter is not None:
         model = merge(model, adapter, name_or_dir)
     name = Path(name_or_dir).resolve().name if Path(name_or_dir).is_dir() else name_or_dir
-    return LanguageModel(model, tokenizer, name=name, path=path, adapter=adapter)
+    return LanguageModel(
+        model, tokenizer, name=name, path=path, adapter=adapter, engine=options.engine
+    )
 
 
 def __getattr__(name: str) -> object:

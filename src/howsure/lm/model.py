@@ -1,4 +1,4 @@
-"""A language model as the methods see it: read rows, generate, train an adapter. See `passage`."""
+"""A language model as the methods see it: read rows, answer, train an adapter. See `passage`."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from howsure.errors import ModelError
-from howsure.lm import loading
+from howsure.lm import loading, selfcheck
 from howsure.lm.adapters import Adapters
-from howsure.lm.batching import Plan, batches_by_length, plan
 from howsure.lm.chat import Prompting, choose
 from howsure.lm.loading import embedded_names
 from howsure.lm.passage import AnswerTokens, Generation, Hidden, Options, Passage, Place, Want
+from howsure.lm.planning import Plan, blocks, plan
+from howsure.lm.readings import Readings
 from howsure.lm.tokens import Tokens
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from howsure.lm.engine import TreeReader, TreeWave
+    from howsure.lm.plain import PlainReader, PlainWave
 
 Progress = Callable[[int, int], None]
-
-_BUDGET = {"cpu": 4096, "cuda": 16384}
-"""Tokens in one forward pass."""
-
-_GENERATE_BUDGET = {"cpu": 24576, "cuda": 32768}
-"""Tokens whose keys and values are held at a time: each step reads only one token of a row."""
+Values = list[NDArray[np.float32]]
+"""One array per want, with one row per passage."""
 
 
 def _end_tokens(model: Any) -> list[int]:
@@ -42,7 +42,8 @@ class LanguageModel:
     """A frozen causal language model with its tokenizer and, when used, LoRA adapters.
 
     Reading never changes it: weights stay as loaded, and each call says which adapter it means
-    (None, the default, is the bare model).
+    (None, the default, is the bare model). `engine` is "auto" (the fast path where the
+    architecture passes its self-check), "tree" (the fast path or a ModelError) or "plain".
     """
 
     def __init__(
@@ -53,11 +54,14 @@ class LanguageModel:
         name: str,
         path: Path | None = None,
         adapter: Path | None = None,
+        engine: str = "auto",
     ) -> None:
         """`path` is the checkpoint's folder, `adapter` that of an adapter merged into it."""
         self.name = name
         self.adapters = Adapters(model)
         self.tokens = Tokens(tokenizer, name, stops=_end_tokens(model))
+        self.readings = Readings()
+        """Rows of the bare model that need not be read again; `answers` fills it."""
         self._path = path
         self._merged = adapter
         self._model = model
@@ -73,8 +77,22 @@ class LanguageModel:
         self._scale /= float(getattr(config, "logits_scaling", None) or 1.0)
         self.hidden_size = int(config.hidden_size)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
-        self._budget = _BUDGET[self.device.type]
-        self._check_head()
+        selfcheck.check_head(self, model, self._body)
+        self._reader: TreeReader | PlainReader
+        self._reader, self.engine_note = selfcheck.choose(
+            engine, model, self._body, self.tokens.pad_id, name
+        )
+        """Why the plain path is taken although the fast one was possible to ask for; else ""."""
+
+    @property
+    def engine(self) -> str:
+        """ "tree" or "plain": the path that reads."""
+        return self._reader.name
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens that forward passes were given so far, padding included."""
+        return self._reader.tokens_read
 
     @property
     def device(self) -> Any:
@@ -110,43 +128,84 @@ class LanguageModel:
         *,
         adapter: str | None = None,
         on_progress: Progress | None = None,
-    ) -> list[NDArray[np.float32]]:
+    ) -> Values:
         """One array per want, each with one row per passage, in their order. See `passage.Want`.
 
-        A row does not depend on which other passages are read with it. Raises ModelError when a
-        passage is longer than the model's context, or an option is not one token.
+        A row does not depend on which other passages are read with it. Rows of the bare model that
+        are in `readings` are not read again. Raises ModelError when a passage is longer than the
+        model's context, or an option is not one token.
         """
-        import torch
-
-        places = [w.place for w in wants if not isinstance(w, AnswerTokens)]
-        spans = any(isinstance(w, AnswerTokens) for w in wants)
-        work = plan(self.tokens, passages, places, answer_tokens=spans, limit=self.context)
-        layers = sorted({w.layer for w in wants if isinstance(w, Hidden)} | {-1})
         out = [np.zeros((len(passages), self._width(w)), dtype=np.float32) for w in wants]
-        owners: dict[int, list[int]] = {}
-        for i, rows in enumerate(work.rows):
-            for home in {sequence for sequence, _ in rows.values()}:
-                owners.setdefault(home, []).append(i)
-        done = 0
-        with torch.inference_mode(), self.adapters.using(adapter):
-            for batch in batches_by_length([len(s) for s in work.sequences], self._budget):
-                states = self._states([work.sequences[s] for s in batch], layers)
-                where = {sequence: row for row, sequence in enumerate(batch)}
-                for k, want in enumerate(wants):
-                    self._fill(out[k], want, work, passages, owners, where, states)
-                done += len(batch)
-                if on_progress:
-                    on_progress(len(passages) * done // len(work.sequences), len(passages))
+        todo = np.ones(len(passages), dtype=np.bool_)
+        if adapter is None:
+            todo &= ~self._recall(passages, wants, out)
+        open_ = np.flatnonzero(todo).tolist()
+        rest = [passages[i] for i in open_]
+        done = len(passages) - len(rest)
+        for index, values in self._pieces(rest, wants, adapter):
+            for array, value in zip(out, values, strict=True):
+                array[[open_[i] for i in index]] += value
+            done += len(set(index))
+            if on_progress:
+                on_progress(min(done, len(passages)), len(passages))
         return out
+
+    def _recall(
+        self, passages: Sequence[Passage], wants: Sequence[Want], out: Values
+    ) -> NDArray[np.bool_]:
+        """Fill in the passages all of whose rows are known; which they are."""
+        found = [self.readings.get(passages, want) for want in wants]
+        known = np.ones(len(passages), dtype=np.bool_)
+        for pair in found:
+            known &= pair[1] if pair else False
+        for array, pair in zip(out, found, strict=True):
+            if pair:
+                array[known] = pair[0][known]
+        return known
+
+    def _pieces(
+        self, passages: Sequence[Passage], wants: Sequence[Want], adapter: str | None
+    ) -> Iterator[tuple[list[int], Values]]:
+        """(passages, their values), bit by bit; values of a passage that came apart add up."""
+        layers = _layers(wants)
+        for block in blocks(passages):
+            some = [passages[i] for i in block]
+            work = self._plan(some, wants)
+            with torch.inference_mode(), self.adapters.using(adapter):
+                for wave in self._reader.waves(work.asks, layers):
+                    owners = sorted({work.owners[a] for a in wave.asks})
+                    values = self._values(some, owners, wants, work, wave.asks, wave.rows)
+                    yield [block[i] for i in owners], values
+
+    def waves(
+        self, passages: Sequence[Passage], wants: Sequence[Want], *, keep: bool = True
+    ) -> Iterator[Wave]:
+        """The bare model reads the passages, some at a time; each wave's can be continued.
+
+        All wants are at one place, the end of the passages. The order is the engine's.
+        """
+        layers = _layers(wants)
+        with torch.inference_mode(), self.adapters.using(None):
+            for block in blocks(passages):
+                some = [passages[i] for i in block]
+                work = self._plan(some, wants)
+                for wave in self._reader.waves(work.asks, layers, keep=keep):
+                    owners = [work.owners[a] for a in wave.asks]
+                    values = self._values(some, owners, wants, work, wave.asks, wave.rows)
+                    yield Wave(self, wave, [block[i] for i in owners], values)
 
     def rows(self, passages: Sequence[Passage], places: Sequence[Place]) -> list[Tensor]:
         """Hidden states at each place, (n, hidden size) each, with gradients if they are on.
 
-        For training: the active adapter is the one that `adapters.training` opened.
+        For training: the active adapter is the one that `training` opened.
         """
-        work = plan(self.tokens, passages, places, answer_tokens=False, limit=self.context)
-        hidden = self._states(work.sequences, [-1])[-1]
-        return [hidden[[r[p][0] for r in work.rows], [r[p][1] for r in work.rows]] for p in places]
+        work = self._plan(passages, [Hidden(p) for p in places])
+        hidden = self._reader.rows(work.asks)[-1]
+        offsets = _offsets(work, range(len(work.asks)))
+        return [
+            hidden[[_row(work, offsets, *work.places[i][p]) for i in range(len(passages))]]
+            for p in places
+        ]
 
     def answer_rows(
         self, passages: Sequence[Passage], place: Place
@@ -156,22 +215,17 @@ class LanguageModel:
         Returns (rows (total, hidden size), owner (total,), at place (n, hidden size)): `owner`
         is the index of the passage each of the rows belongs to.
         """
-        import torch
-
-        work = plan(self.tokens, passages, [place], answer_tokens=True, limit=self.context)
-        hidden = self._states(work.sequences, [-1])[-1]
+        work = self._plan(passages, [Hidden(place), AnswerTokens()])
+        hidden = self._reader.rows(work.asks)[-1]
+        offsets = _offsets(work, range(len(work.asks)))
         at = [
-            (sequence, position - 1, i)
-            for i, (sequence, first, end) in enumerate(work.answers)
+            (_row(work, offsets, ask, position - 1), i)
+            for i, (ask, first, end) in enumerate(work.answers)
             for position in range(first, end)
         ]
-        sequence, position, owner = zip(*at, strict=True)
-        last = hidden[[r[place][0] for r in work.rows], [r[place][1] for r in work.rows]]
-        return (
-            hidden[list(sequence), list(position)],
-            torch.tensor(owner, device=hidden.device),
-            last,
-        )
+        row, owner = zip(*at, strict=True)
+        last = [_row(work, offsets, *work.places[i][place]) for i in range(len(passages))]
+        return hidden[list(row)], torch.tensor(owner, device=hidden.device), hidden[last]
 
     def logits(self, hidden: Tensor, token_ids: Sequence[int] | None = None) -> Tensor:
         """float32 logits of final hidden states: (n, vocabulary), or (n, k) for k token ids."""
@@ -189,8 +243,6 @@ class LanguageModel:
         scaled: Tensor = logits
         return scaled
 
-    # generating -------------------------------------------------------------------------------
-
     def generate(
         self,
         passages: Sequence[Passage],
@@ -199,30 +251,12 @@ class LanguageModel:
         on_progress: Progress | None = None,
     ) -> list[Generation]:
         """Greedy continuations of the questions, up to a line break or the end token."""
-        import torch
-
-        from howsure.lm.generating import greedy
-
-        sequences = self.tokens.encode([p.upto(Place.QUESTION) for p in passages])
-        longest = max(map(len, sequences), default=0) + max_tokens
-        if longest > self.context:
-            raise ModelError(
-                f"prompt and answer need {longest} tokens but model {self.name!r} takes at most "
-                f"{self.context}; use fewer --shots"
-            )
-        out: list[Generation | None] = [None] * len(passages)
-        budget = _GENERATE_BUDGET[self.device.type]
-        done = 0
-        with torch.inference_mode(), self.adapters.using(None):
-            for batch in batches_by_length([len(s) + max_tokens for s in sequences], budget):
-                texts = [sequences[i] for i in batch]
-                made = greedy(self._model, self.tokens, texts, max_tokens=max_tokens)
-                for i, generation in zip(batch, made, strict=True):
-                    out[i] = generation
-                done += len(batch)
-                if on_progress:
-                    on_progress(done, len(passages))
-        return [generation for generation in out if generation is not None]
+        out: dict[int, Generation] = {}
+        for wave in self.waves(passages, [Hidden(Place.QUESTION)]):
+            out |= dict(zip(wave.index, wave.generate(max_tokens), strict=True))
+            if on_progress:
+                on_progress(len(out), len(passages))
+        return [out[i] for i in range(len(passages))]
 
     # inside -----------------------------------------------------------------------------------
 
@@ -231,102 +265,72 @@ class LanguageModel:
             return self.hidden_size
         return len(want.options) if isinstance(want, Options) else 2
 
-    def _states(
-        self, sequences: Sequence[Sequence[int]], layers: Sequence[int]
-    ) -> dict[int, Tensor]:
-        """Hidden states of right-padded sequences, (rows, longest, hidden size) per layer."""
-        import torch
+    def _plan(self, passages: Sequence[Passage], wants: Sequence[Want]) -> Plan:
+        places = [w.place for w in wants if not isinstance(w, AnswerTokens)]
+        spans = any(isinstance(w, AnswerTokens) for w in wants)
+        return plan(self.tokens, passages, places, answer_tokens=spans, limit=self.context)
 
-        longest = max(map(len, sequences))
-        pad = self.tokens.pad_id
-        ids = torch.tensor([[*s, *[pad] * (longest - len(s))] for s in sequences])
-        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in sequences])
-        deep = list(layers) != [-1]
-        result = self._body(
-            input_ids=ids.to(self.device),
-            attention_mask=None if bool(mask.all()) else mask.to(self.device),
-            use_cache=False,
-            output_hidden_states=deep,
-        )
-        states = {-1: result.last_hidden_state}
-        if deep:
-            states |= {layer: result.hidden_states[layer] for layer in layers if layer != -1}
-        return states
-
-    def _fill(
+    def _values(
         self,
-        out: NDArray[np.float32],
-        want: Want,
-        work: Plan,
         passages: Sequence[Passage],
-        owners: dict[int, list[int]],
-        where: dict[int, int],
-        states: dict[int, Tensor],
-    ) -> None:
-        """Write the rows of one want that this batch holds."""
-        if isinstance(want, AnswerTokens):
-            self._fill_answers(out, work, owners, where, states[-1])
-            return
-        mine = [
-            (i, where[work.rows[i][want.place][0]], work.rows[i][want.place][1])
-            for sequence in where
-            for i in owners[sequence]
-            if work.rows[i][want.place][0] == sequence
-        ]
-        if not mine:
-            return
-        index, row, position = (list(x) for x in zip(*mine, strict=True))
+        owners: Sequence[int],
+        wants: Sequence[Want],
+        work: Plan,
+        asks: Sequence[int],
+        rows: dict[int, Tensor],
+    ) -> Values:
+        """What is wanted of the owners, as far as it is in these asks' rows; 0 where it isn't."""
+        offsets = _offsets(work, asks)
+        out = []
+        for want in wants:
+            values = np.zeros((len(owners), self._width(want)), dtype=np.float32)
+            if isinstance(want, AnswerTokens):
+                self._fill_answers(values, owners, work, offsets, rows[-1])
+            else:
+                here = [k for k, i in enumerate(owners) if work.places[i][want.place][0] in offsets]
+                at = [_row(work, offsets, *work.places[owners[k]][want.place]) for k in here]
+                if at:
+                    some = [passages[owners[k]] for k in here]
+                    values[here] = self._value(want, some, rows, at)
+            out.append(values)
+        return out
+
+    def _value(
+        self,
+        want: Hidden | Options,
+        passages: Sequence[Passage],
+        rows: dict[int, Tensor],
+        at: list[int],
+    ) -> NDArray[np.float32]:
         if isinstance(want, Hidden):
-            out[index] = states[want.layer][row, position].float().cpu().numpy()
-            return
-        logp = self.logits(states[-1][row, position]).log_softmax(-1).cpu().numpy()
-        for k, i in enumerate(index):
-            ids = self.tokens.option_ids(passages[i].upto(want.place), want.options)
-            out[i] = logp[k, list(ids)]
+            hidden: NDArray[np.float32] = rows[want.layer][at].float().cpu().numpy()
+            return hidden
+        logp = self.logits(rows[-1][at]).log_softmax(-1)
+        ids = [self.tokens.option_ids(p.upto(want.place), want.options) for p in passages]
+        chosen: NDArray[np.float32] = logp.gather(1, logp.new_tensor(ids).long()).cpu().numpy()
+        return chosen
 
     def _fill_answers(
         self,
         out: NDArray[np.float32],
+        owners: Sequence[int],
         work: Plan,
-        owners: dict[int, list[int]],
-        where: dict[int, int],
+        offsets: dict[int, int],
         hidden: Tensor,
     ) -> None:
         at = [
-            (i, where[sequence], position, work.sequences[sequence][position])
-            for sequence in where
-            for i in owners[sequence]
-            if work.answers[i][0] == sequence
-            for position in range(*work.answers[i][1:])
+            (k, _row(work, offsets, ask, position - 1), work.asks[ask].ids[position])
+            for k, (ask, first, end) in enumerate(work.answers[i] for i in owners)
+            if ask in offsets
+            for position in range(first, end)
         ]
         if not at:
             return
-        index, row, position, target = (list(x) for x in zip(*at, strict=True))
-        logp = self.logits(hidden[row, [p - 1 for p in position]]).log_softmax(-1)
+        index, row, target = (list(x) for x in zip(*at, strict=True))
+        logp = self.logits(hidden[row]).log_softmax(-1)
         chosen = logp[range(len(target)), target].cpu().numpy()
-        for i, value in zip(index, chosen, strict=True):
-            out[i, 0] += value
-            out[i, 1] += 1
-
-    def _check_head(self) -> None:
-        """Refuse an architecture whose logits are not head(final hidden state) as we compute it."""
-        import torch
-
-        ids = torch.tensor([[1, 2, 3, 4]], device=self.device)
-        with torch.inference_mode():
-            expected = self._model(input_ids=ids, use_cache=False).logits.float()
-            hidden = self._body(input_ids=ids, use_cache=False).last_hidden_state
-            ours = self.logits(hidden)
-        scale = expected.abs().max().clamp(min=1.0)
-        if not torch.isfinite(expected).all():
-            raise ModelError(
-                f"model {self.name!r} gives logits that are not finite; its weights are unusable"
-            )
-        if ours.shape != expected.shape or (ours - expected).abs().max() > 2e-2 * scale:
-            raise ModelError(
-                f"model {self.name!r} ({type(self._model).__name__}) makes its logits in a way "
-                "that howsure does not know; this architecture is not supported"
-            )
+        np.add.at(out[:, 0], index, chosen)
+        np.add.at(out[:, 1], index, 1.0)
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -347,3 +351,57 @@ class LanguageModel:
                 yield
             finally:
                 self._model.eval()
+
+
+class Wave:
+    """Passages that have been read; more can be asked about them, at the cost of what is new."""
+
+    def __init__(
+        self, lm: LanguageModel, wave: TreeWave | PlainWave, index: list[int], values: Values
+    ) -> None:
+        self._lm, self._wave = lm, wave
+        self.index = index
+        """Which passages these are."""
+        self.values = values
+        """One array per want, (passages of the wave, ...)."""
+
+    def read(self, more: Sequence[tuple[int, Passage]], wants: Sequence[Want]) -> Values:
+        """Rows of passages that continue those of the wave: (place in the wave, passage) each."""
+        passages = [p for _, p in more]
+        work = self._lm._plan(passages, wants)
+        homes = [more[owner][0] for owner in work.owners]
+        rows = self._wave.read(list(zip(homes, work.asks, strict=True)), _layers(wants))
+        every = range(len(passages))
+        return self._lm._values(passages, every, wants, work, range(len(work.asks)), rows)
+
+    def generate(self, max_tokens: int) -> list[Generation]:
+        """Greedy continuations, up to a line break or the end token."""
+        lm = self._lm
+        longest = max(map(len, (a.ids for a in self._wave.sequences))) + max_tokens
+        if longest > lm.context:
+            raise ModelError(
+                f"prompt and answer need {longest} tokens but model {lm.name!r} takes at most "
+                f"{lm.context}; use fewer --shots"
+            )
+        made = self._wave.generate(max_tokens, lm.tokens.stop_ids, lm.logits)
+        return [
+            Generation(lm.tokens.decode(ids).strip(), total, max(len(ids), 1))
+            for ids, total in made
+        ]
+
+
+def _layers(wants: Sequence[Want]) -> list[int]:
+    return sorted({w.layer for w in wants if isinstance(w, Hidden)} | {-1})
+
+
+def _offsets(work: Plan, asks: Sequence[int]) -> dict[int, int]:
+    """Ask → where its rows begin, when the asks' rows stand one below the other."""
+    out, row = {}, 0
+    for ask in asks:
+        out[ask] = row
+        row += len(work.asks[ask].at)
+    return out
+
+
+def _row(work: Plan, offsets: dict[int, int], ask: int, position: int) -> int:
+    return offsets[ask] + work.asks[ask].at.index(position)

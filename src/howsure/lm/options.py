@@ -1,4 +1,4 @@
-"""How a checkpoint is to be loaded: one frozen value, checked where it is made. No torch."""
+"""How a checkpoint is loaded and read: one frozen value, checked where it is made. No torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ ATTENTION = (
     "flash_attention_3",
     "flex_attention",
 )
+ENGINES = ("auto", "tree", "plain")
 DEVICE_MAPS = ("none", "auto", "balanced", "sequential")
 
 
@@ -34,7 +35,10 @@ class LoadOptions:
     quantize: str = "none"
     """Weights in 8 or 4 bits, by bitsandbytes."""
     attention: str = "auto"
-    """The attention implementation; "auto" is the library's choice for the model."""
+    """The attention implementation of the plain path; "auto": the library's choice."""
+    engine: str = "auto"
+    """The path that reads: "tree" (each token once), "plain" (each prompt by itself), or "auto",
+    the fast one wherever it gives what the plain one gives."""
     device_map: str = "none"
     """How a model is spread over several GPUs; "none": it is on one device."""
     trust_remote_code: tuple[str, ...] = ()
@@ -44,6 +48,7 @@ class LoadOptions:
         for kind, value, known in (
             ("quantisation", self.quantize, QUANTIZE),
             ("attention implementation", self.attention, ATTENTION),
+            ("engine", self.engine, ENGINES),
             ("device map", self.device_map, DEVICE_MAPS),
         ):
             if value not in known:

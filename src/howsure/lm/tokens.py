@@ -197,13 +197,3 @@ class Tokens:
         if MARKED.search(tail):
             return self._encode_marked(tail)
         return list(self._tokenizer(tail, add_special_tokens=False)["input_ids"])
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading tokens two texts share."""
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n += 1
-    return n

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from howsure.errors import BundleError, UnknownName
+from howsure.lm import Hidden, Options, Place, Want
+from howsure.prompts import QUERY_OPTIONS
 from howsure.types import Estimator, GradedAnswer
 
 if TYPE_CHECKING:
@@ -79,6 +81,21 @@ def _replaced(value: Any, settings: Mapping[str, Any], where: str) -> Any:
         else:
             changes[key] = tuple(new) if isinstance(new, list) else new
     return dataclasses.replace(value, **changes)
+
+
+def wants(spec: Spec) -> tuple[Want, ...]:
+    """What the method will ask of the bare model about each answer; `answers.answer` can read it
+    along with the answer."""
+    from howsure.methods import lora_prompt, probe, zero_shot
+
+    match spec:
+        case zero_shot.ZeroShot():
+            return (Options(Place.QUERY, QUERY_OPTIONS),)
+        case probe.Probe():
+            return (Hidden(Place.ANSWER, spec.layer),)
+        case lora_prompt.LoraPrompt() if spec.divergence_weight:
+            return (Hidden(Place.QUESTION),)
+    return ()
 
 
 def fit(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from torch.nn.functional import cross_entropy
 
 from howsure.lm import Hidden, Passage, Place
 from howsure.lm.adapters import LoraSettings
-from howsure.lm.model import LanguageModel
 from howsure.methods import training
 from howsure.methods.head import Head, new_head
 from howsure.methods.training import Fitted, Schedule
 from howsure.types import Answer, GradedAnswer
+
+if TYPE_CHECKING:
+    from howsure.lm.model import LanguageModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from howsure.lm import Options, Passage, Place
+from howsure.lm import Hidden, Options, Passage, Place
 from howsure.lm.adapters import LoraSettings
-from howsure.lm.model import LanguageModel
 from howsure.methods import training
 from howsure.methods.training import Fitted, Schedule
 from howsure.methods.zero_shot import query_probability
 from howsure.prompts import QUERY_OPTIONS
 from howsure.types import Answer, GradedAnswer
+
+if TYPE_CHECKING:
+    from howsure.lm.model import LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def fit(
     check_passages = [Passage.of(g.answer) for g in check]
     check_y = torch.from_numpy(training.labels(check))
     options = lm.tokens.option_ids(passages[0].upto(Place.QUERY), QUERY_OPTIONS)
-    reference = _reference_rows(lm, passages) if spec.divergence_weight else []
+    reference = _reference_rows(lm, train) if spec.divergence_weight else []
     adapter = lm.adapters.add(spec.adapter, seed=seed)
 
     def loss_of(batch: NDArray[np.int64]) -> Tensor:
@@ -115,11 +118,18 @@ def fit(
     return LoraPromptEstimator(lm, spec, adapter, fitted)
 
 
-def _reference_rows(lm: LanguageModel, passages: Sequence[Passage], size: int = 64) -> list[Tensor]:
+def _reference_rows(
+    lm: LanguageModel, train: Sequence[GradedAnswer], size: int = 64
+) -> list[Tensor]:
     """The bare model's final hidden states that predict each answer's tokens, one tensor each.
 
     Hidden states, not distributions: a vocabulary is 8 to 60 times as wide.
     """
+    passages = [Passage.of(g.answer) for g in train]
+    if all(g.answer.choose_by == "letter" for g in train):
+        # One token, predicted by the question's last row, which answering has read already.
+        (hidden,) = lm.read(passages, [Hidden(Place.QUESTION)])
+        return list(torch.split(torch.from_numpy(hidden), 1))
     out: list[Tensor] = []
     with torch.inference_mode():
         for start in range(0, len(passages), size):

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from howsure.lm import Options, Passage, Place
-from howsure.lm.model import LanguageModel
 from howsure.prompts import QUERY_OPTIONS
 from howsure.types import Answer
+
+if TYPE_CHECKING:
+    from howsure.lm.model import LanguageModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,280 @@
+"""The fast path: each token of a tree of sequences is read once, in padding-free packs.
+
+The model's own layers do the work; only its attention (`cascade`) is ours, and in the last layer
+the wanted rows alone pass the query and output projections and the MLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from howsure.lm.cascade import Layout, Memory, installed
+from howsure.lm.decoding import Decoding, grow_greedily
+from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
+
+_PACKS_A_WAVE = 4
+"""Packs whose keys and values are held for what continues them."""
+
+Rows = dict[int, Tensor]
+"""Layer → (rows, hidden size); -1 is after the final norm."""
+
+
+class TreeReader:
+    """Reads through the tree. `tokens_read` counts every token that a forward pass was given."""
+
+    name = "tree"
+
+    def __init__(self, body: Any, budget: int) -> None:
+        self._body = body
+        self._config = body.config.get_text_config()
+        self._layers = decoder_layers(body)
+        self.budget = budget
+        self.tokens_read = 0
+
+    def waves(
+        self, asks: Sequence[Ask], layers: Sequence[int] = (-1,), *, keep: bool = False
+    ) -> Iterator[TreeWave]:
+        """The asks' rows, some asks at a time, in the order of reading. With `keep` a wave's
+        sequences can be continued until the next wave is asked for."""
+        nodes = grow(asks)
+        for chunk in _chunks(packs(nodes, self.budget), _PACKS_A_WAVE if keep else 1):
+            for pack in chunk:
+                self.read(pack, layers, keep=keep)
+            leaves = [n for pack in chunk for n in pack if n.ask is not None]
+            if leaves:
+                yield TreeWave(self, asks, leaves, layers)
+            _forget(chunk)
+
+    def rows(self, asks: Sequence[Ask], layers: Sequence[int] = (-1,)) -> Rows:
+        """All rows in one pass, ask by ask, with gradients if they are on."""
+        nodes = grow(asks)
+        self._pass(nodes, layers, keep=False)
+        leaves = {n.ask: n for n in nodes if n.ask is not None}
+        return _gather([(leaves[i], ask) for i, ask in enumerate(asks)], layers)
+
+    def read(self, pack: Sequence[Node], layers: Sequence[int], *, keep: bool) -> None:
+        """One forward pass: fills the nodes' `rows`, and `memory` where somebody continues them."""
+        end = pack[-1].order
+        layout = self._pass(pack, layers, keep=keep or any(n.last > end for n in pack))
+        for node in pack:
+            memory = Memory(layout.kept, layout.row_of[node])
+            if node.last > end:
+                node.memory = memory.copied(len(node.ids))
+            elif keep:
+                node.memory = memory
+
+    def _pass(self, pack: Sequence[Node], layers: Sequence[int], *, keep: bool) -> Layout:
+        layout = Layout(pack, self._body.device, self._body.dtype, keep=keep)
+        ids = torch.tensor([t for n in pack for t in n.ids], device=layout.positions.device)
+        deep: Rows = {}
+        with ExitStack() as stack:
+            stack.enter_context(installed(self._config))
+            for layer in layers:
+                if layer != -1:
+                    stack.enter_context(self._listening(layer, layout.wanted, deep))
+            if 2 * len(layout.wanted) < len(ids) and not self._checkpoints():
+                layout.trim = len(self._layers) - 1
+                stack.enter_context(_trimmed(self._layers[-1], layout.wanted))
+            result = self._body(
+                input_ids=ids[None],
+                position_ids=layout.positions[None],
+                use_cache=False,
+                cascade=layout,
+            )
+        self.tokens_read += len(ids)
+        found = self.rows_of_pass(result, layout, deep)
+        counts = [len(n.wanted) for n in pack]
+        split = {layer: torch.split(found[layer], counts) for layer in layers}
+        for i, node in enumerate(pack):
+            node.rows = {layer: split[layer][i] for layer in layers}
+        return layout
+
+    @staticmethod
+    def rows_of_pass(result: Any, layout: Layout, deep: Rows) -> Rows:
+        """The wanted rows of the final hidden states, beside those of deeper layers."""
+        return deep | {-1: result.last_hidden_state[0, layout.wanted]}
+
+    def step(self, tokens: list[int], state: Decoding) -> Tensor:
+        """One new token of each growing sequence: their hidden states, (sequences, size)."""
+        ids = torch.tensor([tokens], device=self._body.device)
+        with installed(self._config):
+            result = self._body(
+                input_ids=ids,
+                position_ids=state.positions[None],
+                use_cache=False,
+                cascade=state,
+            )
+        self.tokens_read += len(tokens)
+        hidden: Tensor = result.last_hidden_state[0]
+        return hidden
+
+    def _checkpoints(self) -> bool:
+        """Whether layers run again in the backward pass, where they would miss the trimming."""
+        return bool(torch.is_grad_enabled() and getattr(self._body, "gradient_checkpointing", 0))
+
+    @contextmanager
+    def _listening(self, layer: int, wanted: Tensor, into: Rows) -> Iterator[None]:
+        """Catch the wanted rows of hidden_states[layer]: what goes into that layer."""
+        count = len(self._layers)
+        index = layer if layer >= 0 else layer + count + 1
+
+        def hear(_: Any, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            into[layer] = hidden[0, wanted]
+
+        handle = self._layers[index].register_forward_pre_hook(hear, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+class TreeWave:
+    """Some asks that have been read, and can be continued if they were kept."""
+
+    def __init__(
+        self, reader: TreeReader, asks: Sequence[Ask], leaves: Sequence[Node], layers: Sequence[int]
+    ) -> None:
+        self._reader, self._layers = reader, layers
+        self._leaves = list(leaves)
+        self.sequences = [asks[n.ask or 0] for n in leaves]
+        self.asks = [n.ask or 0 for n in leaves]
+        """Which asks these are, in the order of the rows."""
+        self.rows = _gather(list(zip(leaves, self.sequences, strict=True)), layers)
+        """All wanted rows, ask by ask."""
+        self._known = [
+            [(node, list(ask.ids))] for node, ask in zip(leaves, self.sequences, strict=True)
+        ]
+
+    def read(self, more: Sequence[tuple[int, Ask]], layers: Sequence[int] = (-1,)) -> Rows:
+        """Rows of sequences that continue those of the wave: (index into the wave, ask) each."""
+        made = [self._continue(self._known[i], ask, layers) for i, ask in more]
+        for order, node in enumerate(made):
+            node.order = node.last = order
+        for pack in packs(made, self._reader.budget):
+            self._reader.read(pack, layers, keep=True)
+        for (i, ask), node in zip(more, made, strict=True):
+            self._known[i].append((node, list(ask.ids)))
+        return _gather([(n, ask) for n, (_, ask) in zip(made, more, strict=True)], layers)
+
+    def generate(
+        self, max_tokens: int, stops: Sequence[int], logits: Callable[[Tensor], Tensor]
+    ) -> list[tuple[list[int], float]]:
+        """Greedy continuations of sequences whose last rows are wanted: new token ids up to a stop
+        token or `max_tokens`, and the sum of their log-probabilities."""
+        ends = torch.cat([leaf.rows[-1][-1:] for leaf in self._leaves])
+        made, nodes = grow_greedily(
+            self._leaves,
+            ends,
+            self._reader.step,
+            logits,
+            max_tokens=max_tokens,
+            stops=stops,
+            dtype=ends.dtype,
+        )
+        for i, node in nodes.items():
+            ids = [*self._known[i][0][1], *node.ids]
+            self._known[i].append((node, ids))
+        return made
+
+    def _continue(
+        self, known: Sequence[tuple[Node, list[int]]], ask: Ask, layers: Sequence[int]
+    ) -> Node:
+        """A new leaf behind the longest part of the ask that has been read already."""
+        shared, home = max(
+            ((common_prefix(ids, ask.ids), node) for node, ids in known), key=lambda s: s[0]
+        )
+        shared = min(shared, len(ask.ids) - 1)
+        for position in ask.at:
+            if position < shared and not _looked_at(home.at(position), position, layers):
+                shared = position
+        parent: Node | None = home
+        while parent is not None and shared <= parent.start:
+            parent = parent.parent
+        node = Node(ask.ids[shared:], shared, parent, ask=0)
+        node.wanted = {p for p in ask.at if p >= shared}
+        return node
+
+
+def _looked_at(node: Node, position: int, layers: Sequence[int]) -> bool:
+    """Whether the rows of a position were kept when it was read."""
+    return position in node.wanted and all(layer in node.rows for layer in layers)
+
+
+def _chunks(items: Iterator[list[Node]], size: int) -> Iterator[list[list[Node]]]:
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def decoder_layers(body: Any) -> nn.ModuleList:
+    """The list of the model's layers. Raises ValueError when there is none of the right length."""
+    count = body.config.get_text_config().num_hidden_layers
+    for module in body.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise ValueError("no list of decoder layers was found in it")
+
+
+def _gather(leaves: Sequence[tuple[Node, Ask]], layers: Sequence[int]) -> Rows:
+    """The wanted rows of each ask, one below the other."""
+    pieces: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    for leaf, ask in leaves:
+        if all(p >= leaf.start for p in ask.at):
+            for layer in layers:
+                pieces[layer].append(leaf.rows[layer])
+            continue
+        for position in ask.at:
+            node = leaf.at(position)
+            index = sorted(node.wanted).index(position)
+            for layer in layers:
+                pieces[layer].append(node.rows[layer][index : index + 1])
+    return {layer: torch.cat(rows) for layer, rows in pieces.items()}
+
+
+def _forget(chunk: Sequence[Sequence[Node]]) -> None:
+    """Free what nobody will continue or look at any more."""
+    end = chunk[-1][-1].order
+    for pack in chunk:
+        for node in pack:
+            for mine in [node, *(n for n, _ in node.path())]:
+                if mine.last <= end:
+                    mine.memory = mine.rows = None
+
+
+@contextmanager
+def _trimmed(layer: nn.Module, wanted: Tensor) -> Iterator[None]:
+    """The layer's row-wise parts compute the wanted rows only; the others hold no meaning."""
+    found = [m for name in ("q_proj", "o_proj", "mlp") if (m := _part(layer, name)) is not None]
+    before = [module.forward for module in found]
+    for module in found:
+        module.forward = _on_rows(module.forward, wanted)
+    try:
+        yield
+    finally:
+        for module, forward in zip(found, before, strict=True):
+            module.forward = forward
+
+
+def _part(layer: nn.Module, name: str) -> nn.Module | None:
+    """A part of a decoder layer by its usual name, in the layer itself or in its attention."""
+    for owner in (layer, getattr(layer, "self_attn", None)):
+        part = getattr(owner, name, None)
+        if isinstance(part, nn.Module):
+            return part
+    return None
+
+
+def _on_rows(forward: Any, wanted: Tensor) -> Any:
+    def rows_only(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        some = forward(x[:, wanted], *args, **kwargs)
+        if not isinstance(some, Tensor):  # a mixture of experts that returns more than its output
+            return forward(x, *args, **kwargs)
+        return some.new_zeros(*x.shape[:-1], some.shape[-1]).index_copy(1, wanted, some)
+
+    return rows_only

@@ -1,0 +1,121 @@
+"""From passages to token sequences, and where in them the wanted rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from howsure.errors import ModelError
+from howsure.lm.passage import Passage, Place
+from howsure.lm.tokens import Tokens
+from howsure.lm.tree import Ask, common_prefix
+
+_BLOCK = (512, 2048)
+"""Passages that are tokenised and read together: at least, as far as there are so many; at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sequences to read for some passages."""
+
+    asks: list[Ask]
+    owners: list[int]
+    """Per ask: whose it is, as an index into the passages."""
+    places: list[dict[Place, tuple[int, int]]]
+    """Per passage: place → (ask, position)."""
+    answers: list[tuple[int, int, int]]
+    """Per passage: (ask, first, end) of the answer's own tokens; empty when not wanted."""
+
+
+def plan(
+    tokens: Tokens,
+    passages: Sequence[Passage],
+    places: Sequence[Place],
+    *,
+    answer_tokens: bool,
+    limit: int,
+) -> Plan:
+    """Tokenise each text up to each place; texts that begin alike as tokens share a sequence.
+
+    Text prefixes need not be token prefixes, so each place is found in tokens, never assumed.
+    With `answer_tokens` the rows that predict the answer's tokens are wanted too. Raises ModelError
+    when a text is longer than `limit` tokens.
+    """
+    wanted = set(places) | ({Place.QUESTION, Place.ANSWER} if answer_tokens else set())
+    order = [p for p in (Place.QUERY, Place.ANSWER, Place.QUESTION) if p in wanted]
+    encoded = {place: tokens.encode([p.upto(place) for p in passages]) for place in order}
+    prefixes = list({p.prefix: None for p in passages})
+    stems = dict(zip(prefixes, tokens.encode(prefixes), strict=True))
+    made = Plan([], [], [], [])
+    sequences: list[list[int]] = []
+    at: list[set[int]] = []
+    for i, passage in enumerate(passages):
+        own: list[int] = []
+        found: dict[Place, tuple[int, int]] = {}
+        for place in order:
+            ids = encoded[place][i]
+            if len(ids) > limit:
+                raise _too_long(passage.upto(place), len(ids), limit)
+            home = next((s for s in own if common_prefix(sequences[s], ids) == len(ids)), None)
+            if home is None:
+                home = len(sequences)
+                sequences.append(ids)
+                at.append(set())
+                made.owners.append(i)
+                own.append(home)
+            found[place] = (home, len(ids) - 1)
+        made.places.append(found)
+        for place in places:
+            home, position = found[place]
+            at[home].add(position)
+        if answer_tokens:
+            home, last = found[Place.ANSWER]
+            first = common_prefix(encoded[Place.QUESTION][i], sequences[home])
+            made.answers.append((home, first, last + 1))
+            at[home].update(range(first - 1, last))
+    for s, ids in enumerate(sequences):
+        stem = common_prefix(stems[passages[made.owners[s]].prefix], ids)
+        made.asks.append(Ask(ids, tuple(sorted(at[s])), stem))
+    return made
+
+
+def _too_long(text: str, length: int, limit: int) -> ModelError:
+    return ModelError(
+        f"a prompt has {length} tokens but the model takes at most {limit}; use fewer --shots (the "
+        f"text begins {text[:60]!r})"
+    )
+
+
+def blocks(passages: Sequence[Passage]) -> Iterator[list[int]]:
+    """Indices of passages to read together: what has a prefix in common stays together.
+
+    Only one block is tokenised at a time, so memory does not grow with the number of passages.
+    """
+    least, most = _BLOCK
+    order = sorted(range(len(passages)), key=lambda i: passages[i].prefix)
+    block: list[int] = []
+    for _, group in groupby(order, key=lambda i: passages[i].prefix):
+        for i in group:
+            block.append(i)
+            if len(block) == most:
+                yield block
+                block = []
+        if len(block) >= least:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches of like length; rows × longest stays within `budget` tokens."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    batch: list[int] = []
+    for i in order:
+        if batch and lengths[i] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
