@@ -21,7 +21,7 @@ SOURCE = REPOSITORY / "src" / "howsure"
 ORDER = (  # noqa: SIM905
     "errors types grading questions prompts lm asking answers methods calibrate metrics intervals "
     "tables scores figures report store shards lock records spec plan workers unit stages outcome "
-    "grid scheduler progress status run recorded summary cli __main__"
+    "grid scheduler progress status run recorded choose summary cli __main__"
 ).split()
 
 # Library → the only places that may import it.
@@ -37,11 +37,11 @@ HOMES = {
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
     "markupsafe": {"report"},
-    "rich": {"progress", "summary"},
+    "rich": {"progress", "summary", "choose"},
     "typer": {"cli"},
     "numpy": {
         *("types", "answers", "lm", "methods", "calibrate", "metrics", "intervals", "tables"),
-        *("scores", "figures", "report", "records", "outcome", "grid", "recorded"),
+        *("scores", "figures", "report", "records", "outcome", "grid", "recorded", "choose"),
     },
 }
 

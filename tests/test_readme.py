@@ -26,7 +26,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_commands_and_options_exist() -> None:
     shown = re.findall(r"^howsure (\w+)((?:.|\\\n)*?)$", README.replace("\\\n", ""), re.MULTILINE)
-    assert {command for command, _ in shown} == {"run", "score", "report"}
+    assert {command for command, _ in shown} == {"run", "score", "choose", "report"}
     for command, rest in shown:
         result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
         assert result.exit_code == 0

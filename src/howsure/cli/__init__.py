@@ -14,11 +14,11 @@ from typing import NoReturn
 
 import typer
 
-from howsure.cli import report, run, score
+from howsure.cli import choose, report, run, score
 from howsure.cli.base import app
 from howsure.errors import HowsureError
 
-for _command in (run.run, report.report, score.score):  # in the order of --help
+for _command in (run.run, report.report, score.score, choose.choose):  # in the order of --help
     app.command()(_command)
 
 INTERRUPTED = 128 + signal.SIGINT
