@@ -20,8 +20,8 @@ SOURCE = REPOSITORY / "src" / "howsure"
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
     "errors types grading questions prompts lm asking answers methods calibrate metrics intervals "
-    "tables scores figures report store shards lock records spec plan workers unit stages outcome "
-    "grid scheduler progress status run recorded choose summary cli __main__"
+    "cells tables scores figures report store shards lock records spec plan workers unit stages "
+    "outcome grid scheduler progress status run recorded choose summary cli __main__"
 ).split()
 
 # Library → the only places that may import it.
@@ -32,7 +32,7 @@ HOMES = {
     "safetensors": {"lm", "methods"},
     "tokenizers": {"lm"},
     "huggingface_hub": {"lm", "questions"},
-    "polars": {"tables", "scores", "figures", "report", "run", "recorded", "summary"},
+    "polars": {"cells", "tables", "scores", "figures", "report", "run", "recorded", "summary"},
     "pyarrow": {"questions", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},

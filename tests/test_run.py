@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from dataclasses import replace
@@ -135,6 +136,8 @@ def test_the_card_repeats_the_run(made):
     unit = card["units"]["random-llama (choice)"]
     assert unit["methods"]["probe"]["settings"]["schedule"]["steps"] == 6
     assert unit["methods"]["lora"]["calibrator"]["kind"] == "temperature"
+    assert unit["prompt"].endswith("(ii): yes\nAnswer:") and "proposed answer" in unit["prompt"]
+    assert unit["prompt"] in html.unescape((spec.output / "report.html").read_text())
     counts = {split: a["answers"] for split, a in unit["answers"].items()}
     assert counts == {k: card["questions"][k]["questions"] for k in counts}
     assert sum(counts.values()) == 160 and unit["excluded"] == {}

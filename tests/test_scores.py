@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from injections import INJECTIONS
 from polars.testing import assert_frame_equal
 
 from howsure import intervals, metrics
+from howsure.cells import guarded, meant
 from howsure.errors import PredictionsError, UnknownName, UsageError
 from howsure.scores import (
     PREDICTION_COLUMNS,
@@ -220,6 +224,27 @@ def test_scores_travel_through_csv_unchanged(tmp_path: Path) -> None:
         write_scores(table.drop("note"), path)
     with pytest.raises(UsageError, match="can't write"):
         write_scores(table, path / "below.csv")
+
+
+@pytest.mark.parametrize(
+    "text", [*INJECTIONS, "'=1", "''+1", "'", "'quoted'", "\r\n=1", " -1", "\uff1d1", "\n@", "a=b"]
+)
+def test_no_cell_is_a_formula(tmp_path: Path, text: str) -> None:
+    """Excel and LibreOffice take what begins with =, +, -, @, a tab or a break for a formula."""
+    p = predictions(sizes={text: 4, "b": 2}, model=text)
+    table = score([replace(p, method=text, format=text)], resamples=20)
+    write_scores(table, tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [c for c in cells if c.strip(" ").startswith((*"=+-@\t\r\n", "\uff1d"))]
+    assert_frame_equal(read_scores(tmp_path / "scores.csv"), table, check_exact=True)
+
+
+@given(st.text(alphabet="'=+-@\t\r\n a\uff1d"))
+def test_what_is_guarded_comes_back(text: str) -> None:
+    (cell,) = guarded(pl.DataFrame({"a": [text]}, schema={"a": pl.String}))["a"]
+    assert meant(cell) == text
+    assert not re.match(r"[=+\-@\t\r\n]", cell.strip(" "))
 
 
 GOOD = "m,probe,none,open,law,40,0.5,0.1,0.05,0.15,0.08,0.1,0.7,0.6,0.8,0.2,0.6,0.3,"

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from howsure import methods, records
 from howsure.calibrate import fit_calibrator, to_json
 from howsure.errors import FitError
+from howsure.prompts import CORRECTNESS_QUERY, MARKED, plain
 from howsure.shards import Shard, Shards
 from howsure.stages import TABLE, usable
-from howsure.types import Format, GradedAnswer, Predictions
+from howsure.types import Answer, Format, GradedAnswer, Predictions
 from howsure.unit import SPLITS, Block, Graded, Split, Unit
 from howsure.workers import Failure
 
@@ -87,7 +88,7 @@ class UnitResult:
     estimators: dict[str, tuple[Shard, Mapping[str, Any] | None]] = field(default_factory=dict)
     """Method → its bundle, and its calibrator as JSON."""
     card: dict[str, Any] = field(default_factory=dict)
-    """For `run.json`: model, counts, accuracies, specs, calibrators, exclusions."""
+    """For `run.json`: model, counts, accuracies, specs, calibrators, exclusions, a prompt."""
     seconds: dict[str, float] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     """What of the unit could not be done; the rest was."""
@@ -101,6 +102,8 @@ def result(held: Held) -> UnitResult:
     model = next(iter(held.graded.values())).answers.about
     out.card |= {"fingerprint": unit.identity["fingerprint"]}
     out.card |= {k: model[k] for k in ("parameters", "device", "dtype", "prompting")}
+    if splits["test"][0]:
+        out.card["prompt"] = as_read(splits["test"][0][0].answer)
     out.card["answers"] = {s: _counted(answers) for s, (answers, _) in splits.items()}
     out.card["excluded"] = {k: v for _, others in splits.values() for k, v in others.items()}
     for method in unit.spec.methods:
@@ -173,6 +176,13 @@ def predictions(
         is_correct=is_correct(graded),
         answers=tuple(g.answer.text for g in graded),
     )
+
+
+def as_read(answer: Answer) -> str:
+    """All that the model read of a question: prompt, its own answer, the correctness query."""
+    query = CORRECTNESS_QUERY if answer.query is None else answer.query
+    text = f"{answer.prompt}{answer.lead}{plain(answer.text)}{query}"
+    return MARKED.sub(lambda token: token[1], text)
 
 
 def is_correct(graded: Sequence[GradedAnswer]) -> NDArray[np.bool_]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "RunSpec", "run"]
 
-UNIT_CARD = ("prompting", "answers", "excluded", "methods")
+UNIT_CARD = ("prompting", "prompt", "answers", "excluded", "methods")
 """What `run.json` tells of each model and format."""
 
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "polars")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import polars as pl
 
+from howsure.cells import guarded, meant
 from howsure.errors import PredictionsError, UnknownName, UsageError
 from howsure.types import Predictions
 
@@ -96,11 +97,14 @@ def read_scores(path: Path) -> pl.DataFrame:
 
 
 def write_scores(scores: pl.DataFrame, path: Path) -> None:
-    """Writes `scores.csv`, atomically; null is an empty field, floats keep every digit."""
+    """Writes `scores.csv`, atomically; null is an empty field, floats keep every digit.
+
+    Names that begin like a formula get an apostrophe in front; `read_scores` takes it away.
+    """
     if tuple(scores.columns) != SCORE_COLUMNS:
         raise UsageError(f"a scores table has the columns {SCORE_COLUMNS}, not {scores.columns}")
     table = scores.with_columns(pl.col("note").replace("", None))
-    _replace(path, lambda file: table.write_csv(file))
+    _replace(path, lambda file: guarded(table).write_csv(file))
 
 
 def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -129,7 +133,7 @@ def _score_row(fields: Sequence[str], where: str) -> Row:
     row: Row = {}
     for (column, kind), text in zip(SCORE_SCHEMA.items(), fields, strict=True):
         if column == "note":
-            row[column] = text
+            row[column] = meant(text)
         elif kind is pl.String:
             row[column] = _text(text, f"{where}, {column}")
         elif column == "n":
@@ -150,7 +154,7 @@ def _score_row(fields: Sequence[str], where: str) -> Row:
 def _text(text: str, where: str) -> str:
     if not text.strip():
         raise PredictionsError(f"{where} is empty; give a name")
-    return text
+    return meant(text)
 
 
 def _count(text: str, where: str) -> int:
