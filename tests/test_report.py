@@ -394,17 +394,6 @@ def test_no_paths(tmp_path: Path) -> None:
         report_paths([], tmp_path)
 
 
-def test_reference_is_compared_by_method(run: Path, tmp_path: Path) -> None:
-    there = make_scores(make_predictions(seed=5))
-    write_scores(there, tmp_path / "theirs.csv")
-    page = read_page(report_paths([run], tmp_path / "out", reference=tmp_path / "theirs.csv"))
-    assert "Beside the reference: theirs.csv" in page.text
-    (row,) = re.findall(r'<th scope="row">LoRA \+ Prompt</th><td>open-ended.*?</tr>', page.html)
-    macro = there.filter(pl.col("subject") == "macro", pl.col("method") == "lora_prompt")
-    auroc = macro.filter(pl.col("calibration") == "none")["auroc"].to_numpy().mean()
-    assert row.endswith(f"<td>{number(float(auroc))}</td></tr>")
-
-
 def test_the_published_table(tmp_path: Path) -> None:
     if not PUBLISHED.exists():
         pytest.skip("the published table is not beside this checkout")

@@ -104,6 +104,11 @@ def write_scores(scores: pl.DataFrame, path: Path) -> None:
     if tuple(scores.columns) != SCORE_COLUMNS:
         raise UsageError(f"a scores table has the columns {SCORE_COLUMNS}, not {scores.columns}")
     table = scores.with_columns(pl.col("note").replace("", None))
+    write_csv(table, path)
+
+
+def write_csv(table: pl.DataFrame, path: Path) -> None:
+    """Any table as a CSV file, atomically, in which no text begins like a formula."""
     _replace(path, lambda file: guarded(table).write_csv(file))
 
 

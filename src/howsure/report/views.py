@@ -16,7 +16,7 @@ from howsure.figures.labels import (
     one_line,
     subject_label,
 )
-from howsure.figures.table import ECE_NAMES, Selection, formats, select
+from howsure.figures.table import Selection
 from howsure.report.parts import Cell, Headline, HeadlineRow, Said, Table
 from howsure.report.statements import CONTRADICTED, SUPPORTED, Statement
 from howsure.report.text import UNKNOWN, count, interval, listed, number, signed
@@ -238,19 +238,3 @@ def _examples(places: Sequence[str], rows: int) -> str:
     if len(places) == rows:
         return "every row of the table"
     return "; ".join(places[:EXAMPLES]) + ("; …" if len(places) > EXAMPLES else "")
-
-
-def against(scores: pl.DataFrame, reference: pl.DataFrame) -> Table:
-    """Means over models of the macro figures, here and in the reference, by format and method."""
-    rows = []
-    for format in [f for f in formats(scores) if f in formats(reference)]:
-        pair = select(scores, format), select(reference, format)
-        kind = "ece" if {s.ece_kind for s in pair} == {"ece"} else "ece_decision"
-        ece = [mean_by_method(s, s.values(kind, [MACRO])[0]) for s in pair]
-        auroc = [mean_by_method(s, s.values("auroc", [MACRO])[0]) for s in pair]
-        for method in pair[0].methods():
-            if method in pair[1].methods():
-                figures = [number(m.get(method)) for m in (*ece, *auroc)]
-                rows.append((method_name(method), format_label(format), ECE_NAMES[kind], *figures))
-    columns = ("Method", "Format", "Kind of ECE", "ECE here", "ECE there", "AUROC here")
-    return Table((*columns, "AUROC there"), tuple(rows))
