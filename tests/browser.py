@@ -23,6 +23,9 @@ SWITCHES = (
     "--hide-scrollbars",
 )
 
+PATIENCE = 600
+"""Seconds that anything may take: on a busy machine, all of it takes long."""
+
 
 def installed() -> tuple[str, str] | None:
     """(browser, driver); None where either is missing."""
@@ -43,6 +46,8 @@ def chromium() -> Iterator[Chrome]:
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=Service(found[1]))
+    driver.command_executor.client_config.timeout = PATIENCE
+    driver.set_script_timeout(PATIENCE)
     try:
         resize(driver, 1400)
         yield driver
