@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from howsure.cli.base import Debug, Output
+from howsure.errors import UsageError
 
 
 def report(
@@ -19,12 +20,27 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="A table or run to compare with."),
     ] = None,
+    publication: Annotated[
+        bool,
+        typer.Option(
+            "--publication",
+            help="Also vector pictures, LaTeX and Markdown tables, tidy CSV and Parquet.",
+        ),
+    ] = False,
+    width: Annotated[
+        float | None,
+        typer.Option(metavar="INCHES", help="Of a column of the paper. Default: 5.5 (NeurIPS)."),
+    ] = None,
     output: Output = None,
     debug: Debug = False,
 ) -> None:
     """Draw run directories and score tables: scores.csv, figures and report.html."""
     from howsure.report import report_paths
+    from howsure.report.publication import WIDTH
 
+    if width is not None and not publication:
+        raise UsageError("--width is that of pictures for a paper; add --publication")
     own = len(paths) == 1 and paths[0].is_dir()
     folder = output or (paths[0] if own else Path("runs") / f"report-{paths[0].stem}")
-    print(report_paths(paths, folder, reference=reference))
+    column = (width or WIDTH) if publication else None
+    print(report_paths(paths, folder, reference=reference, publication=column))

@@ -13,6 +13,7 @@ import polars as pl
 
 from howsure.errors import PredictionsError, UsageError
 from howsure.report.parts import Extra
+from howsure.report.publication import write_publication
 from howsure.report.write import QUESTIONS, write_report
 from howsure.scores import GROUP_COLUMNS, MACRO, POOLED, read_predictions, read_scores
 from howsure.types import Predictions
@@ -39,6 +40,7 @@ def report_paths(
     reference: Path | None = None,
     categories: Mapping[str, str] | None = None,
     extra: Sequence[Extra] = (),
+    publication: float | None = None,
 ) -> Path:
     """Draws run directories and score tables into `output`; returns the path of `report.html`.
 
@@ -47,6 +49,7 @@ def report_paths(
     method, calibration and format come from two of them, the models are marked with their source.
     `reference` is another such path, to compare with. `categories` (subject → heading) default to
     those of the known question sets. `extra` sections go into the page.
+    `publication`, the width of a paper's column in inches, writes `publication/` too: see there.
 
     Raises PredictionsError for a path that holds no such thing, UsageError when there is no path,
     or when `output` is a run directory that would lose its own table.
@@ -58,17 +61,21 @@ def report_paths(
     scores, predictions = combine(sources)
     beside = (reference.name, read_source(reference).scores) if reference else None
     names = [source.path.resolve().name for source in sources]
-    return write_report(
+    headings = known_categories(scores) if categories is None else categories
+    page = write_report(
         output,
         scores,
         predictions,
         title=f"How sure is it? · {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
         run_card=_card(sources),
-        categories=known_categories(scores) if categories is None else categories,
+        categories=headings,
         questions={k: str(v) for source in sources for k, v in source.questions.items()},
         reference=beside,
         extra=extra,
     )
+    if publication is not None:
+        write_publication(output / "publication", scores, width=publication, categories=headings)
+    return page
 
 
 def read_source(path: Path) -> Source:
