@@ -19,9 +19,9 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors types grading questions prompts lm asking answers methods calibrate metrics intervals "
-    "cells tables scores figures report store shards lock records spec plan workers unit stages "
-    "outcome grid scheduler progress status run recorded choose summary cli __main__"
+    "errors notebook types grading questions prompts lm asking answers methods calibrate metrics "
+    "intervals cells tables scores figures report store shards lock records spec plan workers "
+    "unit stages outcome grid scheduler progress status run recorded choose summary cli __main__"
 ).split()
 
 # Library → the only places that may import it.
@@ -32,7 +32,17 @@ HOMES = {
     "safetensors": {"lm", "methods"},
     "tokenizers": {"lm"},
     "huggingface_hub": {"lm", "questions"},
-    "polars": {"cells", "tables", "scores", "figures", "report", "run", "recorded", "summary"},
+    "polars": {
+        "types",
+        "cells",
+        "tables",
+        "scores",
+        "figures",
+        "report",
+        "run",
+        "recorded",
+        "summary",
+    },
     "pyarrow": {"questions", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
@@ -134,7 +144,7 @@ def test_public_names_are_pinned():
         *("Predictions", "Question", "UsageError", "__version__", "answer", "bars"),
         *("default_spec", "embedded_names", "fit", "fit_calibrator", "grade", "heatmap", "load"),
         *("open_set", "predictions", "quiz", "read_predictions", "read_scores", "reliability"),
-        *("risk_coverage", "score", "select", "spec_from"),
+        *("read_source", "risk_coverage", "score", "select", "spec_from", "statements"),
     }
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from howsure.outcome import predictions
     from howsure.questions import open_set, select
     from howsure.questions.quiz import quiz
+    from howsure.report.inputs import read_source
+    from howsure.report.statements import statements
     from howsure.scores import read_predictions, read_scores, score
     from howsure.types import Answer, Estimator, GradedAnswer, Predictions, Question
 
@@ -44,6 +46,8 @@ _HOME = {
     "methods": ("METHODS", "default_spec", "fit", "spec_from"),
     "questions": ("open_set", "select"),
     "questions.quiz": ("quiz",),
+    "report.inputs": ("read_source",),
+    "report.statements": ("statements",),
     "scores": ("read_predictions", "read_scores", "score"),
     "types": ("Answer", "Estimator", "GradedAnswer", "Predictions", "Question"),
     "outcome": ("predictions",),
@@ -74,11 +78,13 @@ __all__ = [
     "quiz",
     "read_predictions",
     "read_scores",
+    "read_source",
     "reliability",
     "risk_coverage",
     "score",
     "select",
     "spec_from",
+    "statements",
 ]
 
 

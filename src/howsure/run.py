@@ -58,6 +58,20 @@ class RunResult:
     def is_complete(self) -> bool:
         return not self.failures
 
+    def to_polars(self) -> pl.DataFrame:
+        """The scores table."""
+        return self.scores
+
+    def to_pandas(self) -> Any:
+        """The same as a pandas DataFrame; needs pandas."""
+        return self.scores.to_pandas()
+
+    def _repr_html_(self) -> str:
+        from howsure.report.summaries import scores_card
+
+        failed = [f"Not done: {f.message}" for f in self.failures]
+        return scores_card(str(self.directory), self.scores, [f"Report: {self.report}", *failed])
+
 
 class RunFailed(HowsureError):
     """Nothing of a run could be done; the first failure says why."""

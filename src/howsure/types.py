@@ -10,15 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from howsure.errors import PredictionsError, QuestionError
+from howsure.notebook import card
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Format = Literal["open", "choice"]
 ChooseBy = Literal["letter", "text"]
+
+_SHOWN = 8
+"""Rows that a notebook shows of predictions."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -170,3 +177,38 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def to_polars(self) -> pl.DataFrame:
+        """A row per answer, as in `predictions.parquet`; `answer` is null where it is unknown."""
+        import polars as pl
+
+        group = {k: getattr(self, k) for k in ("model", "method", "calibration", "format")}
+        columns = {
+            "id": self.ids,
+            "subject": self.subjects,
+            "answer": self.answers or [None] * len(self),
+            "is_correct": self.is_correct,
+            "p_correct": self.p_correct,
+        }
+        texts = dict.fromkeys((*group, "id", "subject", "answer"), pl.String)
+        return pl.DataFrame(columns, schema_overrides=texts).select(
+            *(pl.lit(v).alias(k) for k, v in group.items()), pl.all()
+        )
+
+    def to_pandas(self) -> Any:
+        """The same as a pandas DataFrame; needs pandas."""
+        return self.to_polars().to_pandas()
+
+    def _repr_html_(self) -> str:
+        n, first = len(self), min(len(self), _SHOWN)
+        right = f", {self.is_correct.mean():.3f} correct" if n else ""
+        rows = [
+            (self.ids[i], self.subjects[i], f"{self.p_correct[i]:.3f}", str(self.is_correct[i]))
+            for i in range(first)
+        ]
+        return card(
+            f"{self.method} on {self.model} ({self.format}, calibration {self.calibration})",
+            [f"{n} answers on {len(set(self.subjects))} subjects{right}"],
+            ("id", "subject", "p_correct", "is_correct"),
+            [*rows, *([("…",) * 4] if first < n else [])],
+        )

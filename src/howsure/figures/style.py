@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,9 +76,19 @@ def any_letters() -> Iterator[None]:
         yield
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, though it was made without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        with any_letters():
+            self.savefig(out, format="png", dpi=100)
+        return out.getvalue()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """A white figure of `width` x `height` inches, drawn by Agg."""
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from matplotlib.figure import Figure
 
+from howsure import figures
 from howsure.errors import PredictionsError, UsageError
 from howsure.report.parts import Extra
 from howsure.report.publication import write_publication
+from howsure.report.statements import Statements, statements
+from howsure.report.summaries import scores_card
 from howsure.report.write import QUESTIONS, write_report
 from howsure.scores import GROUP_COLUMNS, MACRO, POOLED, read_predictions, read_scores
 from howsure.types import Predictions
@@ -31,6 +35,27 @@ class Source:
     run_card: Mapping[str, Any] | None = None
     questions: Mapping[str, str] = field(default_factory=dict)
     """Id → text, of those that the run's own page shows."""
+
+    def to_polars(self) -> pl.DataFrame:
+        """The scores table."""
+        return self.scores
+
+    def to_pandas(self) -> Any:
+        """The same as a pandas DataFrame; needs pandas."""
+        return self.scores.to_pandas()
+
+    def heatmap(self, format: str | None = None) -> Figure:
+        """The picture of its first format, or of the one named."""
+        groups = known_categories(self.scores)
+        return figures.heatmap(self.scores, format=format, categories=groups)
+
+    def statements(self) -> Statements:
+        """What it says of methods, models and subjects."""
+        groups = known_categories(self.scores)
+        return statements(self.scores, categories=groups, card=self.run_card)
+
+    def _repr_html_(self) -> str:
+        return scores_card(str(self.path), self.scores)
 
 
 def report_paths(

@@ -24,6 +24,7 @@ from howsure.figures.labels import (
     one_line,
 )
 from howsure.figures.table import Selection, formats, select
+from howsure.notebook import card as notebook_card
 from howsure.report import relations
 from howsure.report.clustered import Cells, Mean, difference_of_groups, mean_over_cells
 from howsure.report.quantities import Quantity, quantities
@@ -74,12 +75,39 @@ class Statement:
         }
 
 
+class Statements(tuple[Statement, ...]):
+    """Several of them; a notebook shows them as a table."""
+
+    __slots__ = ()
+
+    def to_polars(self) -> pl.DataFrame:
+        """A row per statement; the interval as `low` and `high`."""
+        rows = [s.to_json() for s in self]
+        for row in rows:
+            row["low"], row["high"] = row.pop("interval") or (None, None)
+        numbers = dict.fromkeys(("estimate", "low", "high", "share_of_wins"), pl.Float64)
+        return pl.DataFrame(rows, schema_overrides=numbers)
+
+    def to_pandas(self) -> Any:
+        """The same as a pandas DataFrame; needs pandas."""
+        return self.to_polars().to_pandas()
+
+    def _repr_html_(self) -> str:
+        rows = [(s.verdict, s.statement, _figures(s), f"{s.share_of_wins:.1%}") for s in self]
+        return notebook_card("What the scores say", (), ("", "Statement", "By", "Wins"), rows)
+
+
+def _figures(s: Statement) -> str:
+    ends = f" ({s.interval[0]:+.3f} to {s.interval[1]:+.3f})" if s.interval else ""
+    return f"{s.metric} {s.estimate:+.3f}{ends}, {s.format}"
+
+
 def statements(
     scores: pl.DataFrame,
     *,
     categories: Mapping[str, str] | None = None,
     card: Mapping[str, Any] | None = None,
-) -> list[Statement]:
+) -> Statements:
     """All that the table can test, format by format. `card` may know the models' sizes."""
     found: list[Statement] = []
     for name in formats(scores):
@@ -95,7 +123,7 @@ def statements(
         found += _larger(selection, shown, main, relations.model_sizes(models, card or {}))
         found += _tuned(selection, main, relations.tuned_pairs(models))
         found += _groups(selection, shown, categories or {})
-    return found
+    return Statements(found)
 
 
 def _trained(selection: Selection, main: Sequence[Quantity]) -> Iterator[Statement]:

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from howsure import metrics
 from howsure.figures.labels import method_name, model_labels, one_line
 from howsure.figures.table import Selection, by_category, select_predictions
+from howsure.notebook import card
 from howsure.report.parts import Table
 from howsure.report.text import UNKNOWN, interval, number
+from howsure.scores import MACRO
 from howsure.types import Predictions
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8)
@@ -66,14 +69,17 @@ def _selective(p: Predictions, coverage: float) -> str:
     return f"{number(accuracy)} ({interval(*metrics.wilson(round(accuracy * n), n))})"
 
 
-def cost_table(card: Mapping[str, Any]) -> Table | None:
+def cost_table(run_card: Mapping[str, Any]) -> Table | None:
     """Seconds (and tokens, where the run counted them) by method and stage; None if unknown.
 
     Answering and predicting are per question, over test and validation questions; fitting is the
     whole fit. `run.json` has them as `seconds.by_unit` and `tokens.by_unit`.
     """
     rows = [
-        row for part in (card, *card.values()) if isinstance(part, Mapping) for row in _costs(part)
+        row
+        for part in (run_card, *run_card.values())
+        if isinstance(part, Mapping)
+        for row in _costs(part)
     ]
     if not rows:
         return None
@@ -85,9 +91,9 @@ def cost_table(card: Mapping[str, Any]) -> Table | None:
     )
 
 
-def _costs(card: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    seconds, tokens = (_by_unit(card, name) for name in ("seconds", "tokens"))
-    units = card.get("units")
+def _costs(run_card: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    seconds, tokens = (_by_unit(run_card, name) for name in ("seconds", "tokens"))
+    units = run_card.get("units")
     for unit, stages in seconds.items():
         facts = units.get(unit, {}) if isinstance(units, Mapping) else {}
         for stage, value in stages.items():
@@ -105,8 +111,8 @@ def _costs(card: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             )
 
 
-def _by_unit(card: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
-    part = card.get(name)
+def _by_unit(run_card: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
+    part = run_card.get(name)
     found = part.get("by_unit") if isinstance(part, Mapping) else None
     if not isinstance(found, Mapping):
         return {}
@@ -137,3 +143,11 @@ def _stage_name(stage: str) -> str:
 def _stage_order(name: str) -> int:
     order = ("Load", "Answer", "Fit", "Estimate")
     return next((i for i, word in enumerate(order) if name.startswith(word)), len(order))
+
+
+def scores_card(title: str, scores: pl.DataFrame, lines: Sequence[str] = ()) -> str:
+    """The means of a scores table, for a notebook."""
+    names = ("model", "method", "calibration", "format", "n", "accuracy", "ece", "auroc", "brier")
+    rows = scores.filter(pl.col("subject") == MACRO).select(names).iter_rows()
+    told = [tuple(number(v) if isinstance(v, float) else str(v) for v in row) for row in rows]
+    return card(title, [*lines, "Means over subjects (macro)"], names, told)
