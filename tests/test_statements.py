@@ -76,9 +76,9 @@ def test_statements_json_is_what_the_page_says(tmp_path: Path) -> None:
 
 
 def test_one_model_one_method_says_nothing() -> None:
-    assert statements(make_scores(make_predictions(models=("m",), methods=("mine",)))) != []
+    assert statements(make_scores(make_predictions(models=("m",), methods=("mine",))))
     plain = make_predictions(models=("m",), methods=("mine",), calibrations=("none",))
-    assert statements(make_scores(plain)) == []
+    assert not statements(make_scores(plain))
 
 
 def test_too_few_subjects_are_not_testable() -> None:
@@ -86,7 +86,7 @@ def test_too_few_subjects_are_not_testable() -> None:
     said = statements(make_scores(two))
     assert {s.verdict for s in said} == {"not testable"}
     assert {s.interval for s in said} == {None}
-    assert headline(said).startswith(f"0 of {len(said)} statements are supported")
+    assert headline(said).startswith(f"Of {len(said)} statements 0 are supported")
 
 
 def test_a_mean_worked_by_hand() -> None:

@@ -357,12 +357,17 @@ def _named(pairs: Sequence[relations.Pair], selection: Selection) -> str:
 
 
 def headline(made: Sequence[Statement]) -> str:
-    """ "12 of 20 statements are supported, 6 are not, 2 are contradicted" for the page."""
+    """ "Of 20 statements 13 are supported, 6 are not, 1 is contradicted" for the page."""
     counts = {
         v: sum(s.verdict == v for s in made) for v in (SUPPORTED, NOT_SUPPORTED, CONTRADICTED)
     }
     formats_ = ", ".join(dict.fromkeys(format_label(s.format) for s in made))
-    return (
-        f"{counts[SUPPORTED]} of {len(made)} statements are supported, {counts[NOT_SUPPORTED]} are "
-        f"not, {counts[CONTRADICTED]} are contradicted ({formats_})."
-    )
+    told = [
+        f"{n} {'is' if n == 1 else 'are'} {word}"
+        for n, word in (
+            (counts[SUPPORTED], "supported"),
+            (counts[NOT_SUPPORTED], "not"),
+            (counts[CONTRADICTED], "contradicted"),
+        )
+    ]
+    return f"Of {len(made)} statements {', '.join(told)} ({formats_})."

@@ -1,5 +1,7 @@
 // Means over subjects, a panel per model and a bar per method, with intervals and noise floors.
 
+const LONGEST = 22; // letters of a method's name under its bar
+
 function bars(data, state) {
   const quantity = quantityOf(data, state);
   const base = quantity.metric === "auroc" ? 0.5 : 0;
@@ -18,7 +20,10 @@ function bars(data, state) {
 }
 
 function barPanel(data, title, columns, cells, [bottom, top], base) {
-  const [wide, high, left, foot] = [230, 190, 34, 62];
+  const names = columns.map((j) => cut(data.methods[data.columns[j][1]].short, LONGEST));
+  const foot = 14 + 5.6 * Math.max(6, ...names.map((name) => name.length));
+  const [wide, left] = [230, 34];
+  const high = 128 + foot;
   const y = (v) => 8 + (high - foot - 8) * (1 - (v - bottom) / (top - bottom));
   const step = (wide - left - 6) / columns.length;
   const parts = axis(wide, left, y, ticksBetween(bottom, top));
@@ -28,18 +33,23 @@ function barPanel(data, title, columns, cells, [bottom, top], base) {
     const { value, low, high: upper, floor } = cells.get(j);
     const method = data.methods[data.columns[j][1]];
     const x = left + step * (i + 0.5);
-    parts.push(turned(x, high - foot + 8, method.short));
+    parts.push(turned(x, high - foot + 8, names[i]));
     if (value == null) return;
     words.push(`${method.label} ${number(value)}`);
     const [from, to] = [Math.min(y(value), y(base)), Math.max(y(value), y(base))];
-    const size = { x: x - step * 0.36, y: from, width: step * 0.72, height: Math.max(to - from, 0.5) };
+    const half = Math.min(step * 0.36, 17);
+    const size = { x: x - half, y: from, width: 2 * half, height: Math.max(to - from, 0.5) };
     parts.push(draw("rect", { ...size, fill: method.colour }, draw("title", { text: words.at(-1) })));
     if (low != null) parts.push(line(x, y(low), x, y(upper), "whisker"));
-    if (floor != null) parts.push(line(x - step * 0.42, y(floor), x + step * 0.42, y(floor), "floor"));
+    if (floor != null) parts.push(line(x - 1.2 * half, y(floor), x + 1.2 * half, y(floor), "floor"));
   });
   const label = `${title}: ${words.join(", ")}`;
   const picture = draw("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": label }, ...parts);
   return make("figure", {}, make("figcaption", { text: title }), picture);
+}
+
+function cut(text, length) {
+  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }
 
 function axis(wide, left, y, ticks) {

@@ -36,3 +36,16 @@ function paint(cell, rgb) {
   cell.style.backgroundColor = `rgb(${rgb.join(",")})`;
   cell.style.color = light > 0.2 ? "#1c1c1c" : "#fff";
 }
+
+// The colours with the numbers at their ends: what the key says in words.
+function scale(page, quantity) {
+  const colour = painter(page.colours, quantity);
+  const [low, high] = quantity.ends;
+  const steps = [...Array(24).keys()].map((i) => {
+    const step = make("span");
+    step.style.backgroundColor = `rgb(${colour(low + ((i + 0.5) / 24) * (high - low)).join(",")})`;
+    return step;
+  });
+  const ends = [low, high].map((v) => make("span", { class: "end", text: short(v) }));
+  return make("div", { class: "ramp", "aria-hidden": "true" }, ends[0], ...steps, ends[1]);
+}

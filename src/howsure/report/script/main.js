@@ -34,7 +34,8 @@ function section(page, data, place) {
     put(parts.controls, controls(data, state, redraw));
     put(parts.filters, filters(data, state, redraw));
     if (opened) parts.filters.querySelector("details").open = true;
-    put(parts.key, make("p", { class: "note", text: key(data, state, quantity) }));
+    const said = make("p", { class: "note", text: key(data, state, quantity) });
+    put(parts.key, said, state.view === "values" ? scale(page, quantity) : null);
     put(parts.heatmap, heatmap(page, data, state, redraw));
     put(parts.bars, titled(`Means over subjects: ${quantity.label}`, legend(data, state), bars(data, state)));
     put(parts.reliability, data.reliability.length ? reliabilityPart(data, state, redraw) : null);
