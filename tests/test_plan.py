@@ -11,9 +11,9 @@ import pytest
 from howsure.errors import FitError, QuestionError, UnknownName, UsageError
 from howsure.lm import embedded_names
 from howsure.methods import METHODS
-from howsure.plan import VALID_SHARE, prepare
-from howsure.questions import normalised_text
-from howsure.spec import RunSpec, build, load_recipe, read_recipe, recipe_names
+from howsure.plan import DEFAULT_SHOTS, VALID_SHARE, prepare
+from howsure.questions import CATALOGUE, normalised_text
+from howsure.spec import TRAIN_SIZE, RunSpec, build, load_recipe, read_recipe, recipe_names
 
 OUT = Path("runs/x")
 
@@ -60,8 +60,10 @@ def test_recipes_are_whole():
 
 def test_the_published_recipe_says_what_the_paper_says():
     made = RunSpec(**load_recipe("kapoor2024"))
-    assert len(made.models) == 6 and made.questions == "mmlu" and made.shots == 5
-    assert made.train_size == 20_000 and made.choose_by == "letter"
+    assert len(made.models) == 6 and made.questions == "mmlu" and made.chat == "off"
+    assert (made.shots or DEFAULT_SHOTS) == 5 and (made.train_size or TRAIN_SIZE) == 20_000
+    assert made.formats == ("open", "choice") and made.choose_by == "letter"
+    assert all(CATALOGUE[name].files["train"] for name in made.train_questions)
     assert made.settings == {}  # the published settings are the methods' own defaults
 
 
@@ -282,6 +284,18 @@ def test_refusals_about_training_sets(file_of):
         prepare(spec(mine, train_questions=(other,)))
     with pytest.raises(UsageError, match="--shots 2: 'mine' has no dev split"):
         prepare(spec(mine, methods=("likelihood",), shots=2))
+
+
+def test_the_published_recipe_takes_all_of_real_mmlu(shared_data):
+    at_hand = ("arc_easy", "boolq_no_passage", "openbookqa")
+    changes = {"data_dir": shared_data / "questions", "train_questions": at_hand}
+    plan = prepare(build("kapoor2024", changes))
+    assert plan.formats == ("open", "choice") and len(plan.examples) == 57
+    # Left out: nine questions of the test split, and one example, with the same choice twice.
+    assert len(plan.test) == 14_042 - 9
+    shots = {s: len(q) for s, q in plan.examples.items() if len(q) != 5}
+    assert shots == {"high_school_biology": 4}
+    assert any("'high_school_biology', not 5" in note for note in plan.notes)
 
 
 def test_real_mmlu_with_real_training_sets(shared_data):

@@ -205,6 +205,14 @@ def run(
             help="Whether a damaged piece of work is made again (the default) or refused.",
         ),
     ] = True,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only tell what the run would cost: parameters, tokens to read, FLOPs, memory, "
+            "time per device. Needs no weights.",
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Ask models, fit estimators, score them by subject, and write a report.
@@ -253,6 +261,12 @@ def run(
         if value is not None and value != []
     }
     spec = build(recipe, changes)
+    if dry_run:
+        from howsure.estimate import estimate
+        from howsure.estimate.printing import print_estimate
+
+        print_estimate(estimate(spec))
+        return
 
     from howsure import run as running
 

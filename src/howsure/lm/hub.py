@@ -46,15 +46,43 @@ def fetch(
         return check(snapshot(local=True))
     except (LocalEntryNotFoundError, ModelError):
         pass
+    _refuse_offline(what, name, revision)
+    try:
+        return check(snapshot(local=False))
+    except Exception as error:
+        raise _explained(error, what, name, revision) from error
+
+
+def fetch_config(name: str, revision: str | None) -> Path:
+    """The folder in the local cache that holds a repository's config.json, perhaps nothing else.
+
+    Raises ModelError as `fetch` does.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def download(*, local: bool) -> Path:
+        file = hf_hub_download(
+            name, "config.json", revision=revision, local_files_only=local, etag_timeout=10
+        )
+        return Path(file).parent
+
+    try:
+        return download(local=True)
+    except LocalEntryNotFoundError:
+        _refuse_offline("model", name, revision)
+    try:
+        return download(local=False)
+    except Exception as error:
+        raise _explained(error, "model", name, revision) from error
+
+
+def _refuse_offline(what: str, name: str, revision: str | None) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise ModelError(
             f"{what} {name!r}{_at(revision)} is not in the local Hub cache and HF_HUB_OFFLINE is "
             "set; give a local folder, or unset it"
         )
-    try:
-        return check(snapshot(local=False))
-    except Exception as error:
-        raise _explained(error, what, name, revision) from error
 
 
 def _at(revision: str | None) -> str:

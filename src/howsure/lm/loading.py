@@ -14,11 +14,20 @@ from typing import Any
 
 from howsure.errors import ModelError, UnknownName
 from howsure.lm import hub
-from howsure.lm.names import find_known, known_models
+from howsure.lm.names import config_of, find_known, known_models
 from howsure.lm.options import LoadOptions
 from howsure.lm.precision import attention, pick_device, pick_dtype, quantisation
 
-__all__ = ["check_folder", "embedded_names", "find_checkpoint", "fingerprint", "pick_device"]
+__all__ = [
+    "check_folder",
+    "embedded_names",
+    "find_checkpoint",
+    "find_config",
+    "find_local",
+    "find_tokenizer",
+    "fingerprint",
+    "pick_device",
+]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -48,25 +57,67 @@ def find_checkpoint(name: str, options: LoadOptions | None = None) -> Path:
     missing or unusable, a Hub that can't be reached, a revision of a folder) or UnknownName,
     before any network is asked wherever the name looks like a local path.
     """
-    revision = options.revision if options else None
-    local = _find_local(name)
+    local = find_local(name, options)
     if local is not None:
-        if revision is not None:
-            raise ModelError(
-                f"--revision {revision} has no effect on the local model {name!r}; leave it out"
-            )
         return local
+    hub_id, revision = _on_hub(name, options)
+    with_code = options is not None and name in options.trust_remote_code
+    return hub.fetch(hub_id, revision, check_folder, with_code=with_code)
+
+
+def find_config(name: str, options: LoadOptions | None = None) -> dict[str, Any]:
+    """The config.json of a model without its weights: from its folder, our table, or the Hub.
+
+    Raises ModelError or UnknownName as `find_checkpoint` does.
+    """
+    local = find_local(name, options)
+    if local is not None:
+        return _config(local)
+    hub_id, revision = _on_hub(name, options)
+    known = find_known(name)
+    if known is not None and revision == known.revision:
+        return config_of(name)
+    return _config(hub.fetch_config(hub_id, revision))
+
+
+def find_tokenizer(name: str, options: LoadOptions | None = None) -> Any:
+    """The tokenizer of a model if it is on this machine (its folder, the Hub's cache), else None.
+
+    Nothing is fetched, and no code of the model's own is run.
+    """
+    from transformers import AutoTokenizer
+
+    local = find_local(name, options)
+    where, revision = (str(local), None) if local else _on_hub(name, options)
+    try:
+        return AutoTokenizer.from_pretrained(
+            where, revision=revision, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError):  # not here, or unusable: loading will say which
+        return None
+
+
+def _on_hub(name: str, options: LoadOptions | None) -> tuple[str, str | None]:
+    """(Hub id, revision) of a name that is no local folder. Raises UnknownName."""
     known = find_known(name)
     if known is None and not _HUB_ID.fullmatch(name):
         names = (*embedded_names(), *known_models())
         raise UnknownName("model", name, names, "Or give a local folder, or a Hub id (owner/name).")
-    with_code = options is not None and name in options.trust_remote_code
-    return hub.fetch(
-        known.hub_id if known else name,
-        revision or (known.revision if known else None),
-        check_folder,
-        with_code=with_code,
-    )
+    revision = options.revision if options else None
+    return known.hub_id if known else name, revision or (known.revision if known else None)
+
+
+def find_local(name: str, options: LoadOptions | None = None) -> Path | None:
+    """The folder of an embedded model or of a path; None when the name is no path.
+
+    Raises ModelError for a folder that is missing or unusable, and for a revision of one.
+    """
+    local = _find_local(name)
+    if local is not None and options is not None and options.revision is not None:
+        raise ModelError(
+            f"--revision {options.revision} has no effect on the local model {name!r}; leave it out"
+        )
+    return local
 
 
 def _find_local(name: str) -> Path | None:

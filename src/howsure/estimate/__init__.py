@@ -1,0 +1,77 @@
+"""What a run would cost, told before anything is loaded: `howsure run --dry-run`.
+
+Parameters, adapter shapes and FLOPs are counted from the models' configs (`lm/sizes.py`), tokens on
+the questions themselves (`lengths`); what is read how often is in `costs`. Memory and time are
+estimates that say what they assume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from howsure import methods
+from howsure.answers import MAX_TOKENS
+from howsure.errors import QuestionError
+from howsure.estimate import costs, lengths
+from howsure.estimate.costs import DECODING_SHARE, SHARE, UnitCost
+from howsure.lm import embedded_names
+from howsure.lm.devices import Device, known_devices, this_machine
+from howsure.plan import Plan, prepare
+from howsure.spec import RunSpec
+
+__all__ = ["Estimate", "UnitCost", "estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would cost, and what the figures rest on."""
+
+    units: tuple[UnitCost, ...]
+    devices: tuple[Device, ...]
+    """This machine first."""
+    notes: tuple[str, ...]
+
+
+def estimate(spec: RunSpec) -> Estimate:
+    """Opens the questions and builds the models without weights; nothing else is done.
+
+    Raises what a run would raise before its work: unknown names, questions that can't be read.
+    Where MMLU or its training sets can't be had here, published counts stand in, and a note says
+    so.
+    """
+    for method in spec.methods:
+        methods.spec_from(method, spec.settings.get(method, {}))
+    notes: list[str] = []
+    plan = _plan(spec, notes)
+    formats = plan.formats if plan else spec.formats or ("choice",)
+    units = tuple(
+        costs.of_unit(spec, plan, name, format)
+        for name in spec.models or embedded_names()
+        for format in formats
+    )
+    if not all(u.exact for u in units):
+        notes.append("tokens are told from the texts' bytes for models whose tokenizer is not here")
+    devices = (this_machine(spec.device, spec.dtype), *known_devices())
+    return Estimate(units, devices, (*notes, *_ASSUMED))
+
+
+_ASSUMED = (
+    f"open-ended answers are counted with {MAX_TOKENS} tokens, their most",
+    f"assumed: {SHARE:.0%} of a device's matmul rate while reading, {DECODING_SHARE:.0%} of its "
+    "bandwidth while writing answers; very small models are slower than that",
+    "prompts are counted as plain text; a chat template adds some tokens to each",
+)
+
+
+def _plan(spec: RunSpec, notes: list[str]) -> Plan | None:
+    try:
+        return prepare(spec)
+    except QuestionError as error:
+        if spec.questions != "mmlu":
+            raise
+        first = str(error).split(" (")[0]
+        notes.append(
+            f"not all questions are at hand ({first}): counts of the published setting stand in, "
+            f"{lengths.PUBLISHED_NOTE}; --data-dir names a folder with the questions"
+        )
+        return None
