@@ -19,10 +19,10 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors notebook types grading questions prompts lm asking answers methods calibrate "
-    "metrics intervals cells tables scores figures report store shards lock records spec "
-    "plan estimate workers unit stages outcome grid scheduler progress status run recorded "
-    "choose summary cli __main__"
+    "errors notebook types grading questions prompts lm graded asking answers methods "
+    "calibrate metrics intervals cells tables scores figures report store shards lock "
+    "records spec plan estimate workers unit stages outcome grid scheduler progress status "
+    "run recorded choose summary cli __main__"
 ).split()
 
 # Library → the only places that may import it.
@@ -44,7 +44,7 @@ HOMES = {
         "recorded",
         "summary",
     },
-    "pyarrow": {"questions", "records", "tables"},
+    "pyarrow": {"graded", "questions", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
     "markupsafe": {"report"},

@@ -158,7 +158,7 @@ class UnitGrid:
             kind = "right" if right else "wrong"
             why = f"all {n} training answers are {kind}; both kinds are needed"
             without = by_gradient
-        lost = [m for m in self._unit.spec.methods if m in without]
+        lost = [m for m in self._unit.spec.trained if m in without]
         if lost:
             error = FitError(f"{why}; give more or other --train-questions")
             self._held.failures.append(self._held.failed(", ".join(lost), Failure.of(error)))

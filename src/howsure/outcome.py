@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from howsure import methods, records
+from howsure import records
 from howsure.calibrate import fit_calibrator, to_json
 from howsure.errors import FitError
 from howsure.prompts import CORRECTNESS_QUERY, MARKED, plain
@@ -105,6 +105,8 @@ def result(held: Held) -> UnitResult:
     if splits["test"][0]:
         out.card["prompt"] = as_read(splits["test"][0][0].answer)
     out.card["answers"] = {s: _counted(answers) for s, (answers, _) in splits.items()}
+    if unit.released is not None:
+        out.card["released"] = unit.released.card()
     out.card["excluded"] = {k: v for _, others in splits.values() for k, v in others.items()}
     for method in unit.spec.methods:
         if method in held.lost:
@@ -126,7 +128,7 @@ def _add(
 ) -> None:
     """A method's uncalibrated predictions, then the calibrated ones."""
     unit = held.unit
-    spec = methods.spec_from(method, unit.spec.settings.get(method, {}))
+    spec = unit.method_spec(method)
     card: dict[str, Any] = {"settings": asdict(spec)}
     p, calibrator = held.probabilities(method, "test"), None
     known = ~np.isnan(p)

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 from howsure.errors import FitError, QuestionError, UsageError
-from howsure.methods import TRAINED
 from howsure.questions import (
     CATALOGUE,
     Leaked,
@@ -63,7 +62,7 @@ def prepare(spec: RunSpec) -> Plan:
     notes: list[str] = []
     _check_data_dir(spec)
     evaluated = open_set(spec.questions, spec.data_dir)
-    trained = any(m in TRAINED for m in spec.methods)
+    trained = bool(spec.trained)
     if spec.train_questions and not (trained or needs_validation(spec)):
         raise UsageError(
             "--train-questions has no effect: none of the methods is trained, and nothing is "
@@ -73,8 +72,9 @@ def prepare(spec: RunSpec) -> Plan:
         evaluated = hold_out(evaluated)
     test = _of_subjects(evaluated, "test", spec)
     valid = _validation(evaluated, spec) if needs_validation(spec) else []
-    held = trained or (needs_validation(spec) and not valid)
-    if spec.train_size is not None and not held:
+    asks_training = trained and not spec.graded_answers
+    held = asks_training or (needs_validation(spec) and not valid)
+    if spec.train_size is not None and not (held or trained):
         raise UsageError("--train-size has no effect: nothing is trained; leave it out")
     # All that the set can be evaluated on, not only what is asked now: an estimator is kept.
     asked = [*evaluated.load("test"), *valid]
@@ -94,7 +94,7 @@ def prepare(spec: RunSpec) -> Plan:
     return Plan(
         formats=formats,
         choose_by=spec.choose_by or "letter",
-        train=tuple(train) if trained else (),
+        train=tuple(train) if asks_training else (),
         valid=tuple(valid),
         test=tuple(test),
         examples=_examples(evaluated, test, spec, notes),
@@ -102,7 +102,7 @@ def prepare(spec: RunSpec) -> Plan:
         card={
             "test": {**_counted(test), "origin": evaluated.origin("test")},
             "validation": _counted(valid),
-            "training": {**_counted(train if trained else []), **train_card},
+            "training": {**_counted(train if asks_training else []), **train_card},
             "left_out": _left_out(evaluated),
         },
         notes=(*evaluated.notes, *notes),
@@ -111,7 +111,7 @@ def prepare(spec: RunSpec) -> Plan:
 
 def needs_validation(spec: RunSpec) -> bool:
     """Whether validation answers are wanted: to calibrate, or to pick the step to keep."""
-    return spec.calibrate != "none" or bool({"probe", "lora", "lora_prompt"} & set(spec.methods))
+    return spec.calibrate != "none" or bool({"probe", "lora", "lora_prompt"} & set(spec.trained))
 
 
 def _splits(source: QuestionSet) -> set[str]:

@@ -19,7 +19,9 @@ from howsure import lock, methods, scheduler, store
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grid import Grid
 from howsure.lm import embedded_names, loading
+from howsure.lm.names import fill_in
 from howsure.lm.precision import pick_device, pick_dtype, threads, visible_gpus
+from howsure.lm.published import find_query_adapter
 from howsure.outcome import UnitResult
 from howsure.plan import Plan, prepare
 from howsure.progress import Display, display
@@ -28,7 +30,7 @@ from howsure.spec import RunSpec
 from howsure.stages import AnyJob, Made, Worker
 from howsure.status import Tracker
 from howsure.store import RunDirectory
-from howsure.unit import SPLITS, Unit, identity_of
+from howsure.unit import SPLITS, Unit, identity_of, released_answers
 from howsure.workers import Executor, Failure, InProcess, Processes
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "RunSpec", "run"]
 
-UNIT_CARD = ("prompting", "prompt", "answers", "excluded", "methods")
+UNIT_CARD = ("prompting", "prompt", "answers", "released", "excluded", "methods")
 """What `run.json` tells of each model and format."""
 
 _LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "polars")
@@ -104,6 +106,7 @@ def run(
     names = _model_names(spec)
     plan = prepare(spec)
     _check_settings(spec)
+    _check_adapters(spec, plan, names)
     directory = store.open_directory(spec.output, spec.to_json())
     with lock.held(directory.path, _say):
         shards = _open_store(cache or directory.store, recompute)
@@ -238,15 +241,25 @@ def _check_settings(spec: RunSpec) -> None:
         methods.spec_from(method, spec.settings.get(method, {}))
 
 
+def _check_adapters(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> None:
+    """All released adapters are there, and say that they belong to their models."""
+    if spec.query_adapter is None:
+        return
+    for model in names.values():
+        for format in plan.formats:
+            find_query_adapter(fill_in(spec.query_adapter, model, format), model)
+
+
 def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> list[Unit]:
     """Model by model, so that a worker often has the model of the next job already."""
     device = pick_device(spec.device)
     return [
-        Unit(name, model, format, spec, plan, identity)
+        Unit(name, model, format, spec, plan, identity, released)
         for name, model in names.items()
         for path in [loading.find_checkpoint(model, spec.load)]
         for identity in [identity_of(path, device, spec.dtype, spec.load)]
         for format in plan.formats
+        for released in [released_answers(spec, plan, model, format)]
     ]
 
 

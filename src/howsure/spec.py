@@ -14,8 +14,9 @@ from howsure.calibrate import CALIBRATIONS
 from howsure.errors import UnknownName, UsageError
 from howsure.lm import LoadOptions, embedded_names
 from howsure.lm.chat import CHAT_MODES, ChatMode
+from howsure.lm.names import fill_in
 from howsure.lm.options import DEVICES, DTYPES
-from howsure.methods import METHODS
+from howsure.methods import METHODS, TRAINED
 from howsure.questions import QUICKSTART
 from howsure.types import ChooseBy, Format
 
@@ -69,6 +70,12 @@ class RunSpec:
     dtype: str = "auto"
     load: LoadOptions = field(default_factory=LoadOptions)
     """How the checkpoints are read: revision, adapter, quantisation, attention, ..."""
+    query_adapter: str | None = None
+    """A released adapter that `lora_prompt` uses instead of training one: a folder or Hub id, in
+    which "{model}" and "{format}" stand for those of the run."""
+    graded_answers: str | None = None
+    """Graded answers of the models that someone released, to train on instead of asking training
+    questions: a folder or Hub id, likewise."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Method → what differs from its published setting, as `methods.spec_from` takes it."""
 
@@ -102,11 +109,42 @@ class RunSpec:
             if number is not None and number < least:
                 raise UsageError(f"{option} {number}: it must be at least {least}")
         self.load.check(self.models)
+        self._check_released()
         if self.choose_by and self.formats and "choice" not in self.formats:
             raise UsageError(
                 f"--choose-by {self.choose_by} has no effect with --format open; leave it out, "
                 "or ask with --format choice"
             )
+
+    def _check_released(self) -> None:
+        """Raises UsageError where a released adapter or data set could have no effect."""
+        if self.query_adapter and "lora_prompt" not in self.methods:
+            raise UsageError(
+                f"--query-adapter {self.query_adapter} has no effect without --method lora_prompt"
+            )
+        if self.graded_answers and self.train_questions:
+            raise UsageError(
+                f"--graded-answers {self.graded_answers} takes the place of --train-questions; "
+                "give one of them"
+            )
+        if self.graded_answers and not self.trained:
+            raise UsageError(
+                f"--graded-answers {self.graded_answers} has no effect: no method is trained"
+            )
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The methods that need training answers."""
+        ready = ("lora_prompt",) if self.query_adapter else ()
+        return tuple(m for m in self.methods if m in TRAINED and m not in ready)
+
+    def method_settings(self, method: str, model: str, format: Format) -> Mapping[str, Any]:
+        """What differs from the method's published setting, for one model in one format."""
+        settings = self.settings.get(method, {})
+        if method == "lora_prompt" and self.query_adapter:
+            name = fill_in(self.query_adapter, model, format)
+            settings = {**settings, "query_adapter": name}
+        return settings
 
     @property
     def asking(self) -> Asking:
@@ -140,6 +178,8 @@ def build(recipe: str | None, changes: Mapping[str, Any]) -> RunSpec:
     changes = {k: v for k, v in changes.items() if k not in LOAD_OPTIONS}
     if options:
         base["load"] = replace(base.get("load", LoadOptions()), **options)
+    if changes.get("graded_answers"):
+        base.pop("train_questions", None)
     if "choice" not in changes.get("formats", ("choice",)):
         base.pop("choose_by", None)
     questions = str(changes.get("questions", base.get("questions", QUICKSTART)))

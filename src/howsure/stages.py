@@ -140,16 +140,21 @@ class Worker:
         self, unit: Unit, lm: LanguageModel, job: AnswerJob, progress: Any
     ) -> tuple[Shard, Shard]:
         questions, begin = unit.questions(job.block), time.perf_counter()
+        recorded = unit.recorded(job.block)
         answered = self.store.find("answers", job.key)
         if answered is None:
-            made = answer(
-                lm,
-                questions,
-                format=unit.format,
-                choose_by=unit.plan.choose_by,
-                asking=unit.spec.asking,
-                examples=unit.examples(job.block),
-                on_progress=progress,
+            made = (
+                [g.answer for g in recorded]
+                if recorded is not None
+                else answer(
+                    lm,
+                    questions,
+                    format=unit.format,
+                    choose_by=unit.plan.choose_by,
+                    asking=unit.spec.asking,
+                    examples=unit.examples(job.block),
+                    on_progress=progress,
+                )
             )
             about = {"parameters": lm.parameters, "device": str(lm.device)}
             about |= {"dtype": str(lm.dtype).removeprefix("torch."), "rows": len(made)}
@@ -164,7 +169,7 @@ class Worker:
         begin = time.perf_counter()
         # Read again, so that what is graded is what later stages will read.
         held = records.read_answers(self.store.open(answered) / TABLE, unit.name)
-        graded = grade(questions, held)
+        graded = list(recorded) if recorded is not None else grade(questions, held)
         grades = self.store.make(
             "grades",
             unit.grades_key(job.block, answered),
@@ -176,7 +181,7 @@ class Worker:
 
     def _fit(self, unit: Unit, lm: LanguageModel, job: FitJob, progress: Any) -> Shard:
         train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
-        spec = methods.spec_from(job.method, unit.spec.settings.get(job.method, {}))
+        spec = unit.method_spec(job.method)
         begin = time.perf_counter()
         estimator = methods.fit(spec, lm, train, valid, seed=unit.spec.seed, on_progress=progress)
         try:

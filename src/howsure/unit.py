@@ -10,15 +10,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from howsure import methods
+from howsure import graded, methods
 from howsure.answers import MAX_TOKENS
 from howsure.lm import LoadOptions, embedded_names, loading
 from howsure.lm.merging import find_adapter
-from howsure.lm.names import find_known
+from howsure.lm.names import fill_in, find_known
+from howsure.lm.published import find_query_adapter
 from howsure.plan import Plan, Questions
 from howsure.shards import Shard, key_of
-from howsure.spec import RunSpec
-from howsure.types import Format, Question
+from howsure.spec import TRAIN_SIZE, RunSpec
+from howsure.types import Format, GradedAnswer, Question
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "test")
@@ -37,6 +38,7 @@ _BY_CONTENT = {
     *("output", "models", "questions", "train_questions", "data_dir", "methods", "subjects"),
     *("formats", "shots", "limit", "train_size", "calibrate", "seed", "device", "dtype"),
     *("settings", "choose_by", "load", "chat", "shuffle_shots", "long_prompts"),
+    *("query_adapter", "graded_answers"),
 }
 """Settings that are in the keys as what they lead to (weights, questions, examples, method specs),
 or that a stage doesn't see. Any other one, also one that is yet to be invented, is in every key."""
@@ -76,6 +78,8 @@ class Unit:
     plan: Plan
     identity: Mapping[str, Any]
     """What its weights, tokenizer and arithmetic are: see `identity_of`."""
+    released: graded.Source | None = None
+    """Training answers that are read instead of asked for."""
 
     def questions(self, block: Block) -> Questions:
         return self._all(block.split)[block.start : block.stop]
@@ -90,7 +94,20 @@ class Unit:
     def blocks(self, split: Split) -> list[Block]:
         return [Block(split, *ends) for ends in blocks(self._all(split))]
 
+    def recorded(self, block: Block) -> tuple[GradedAnswer, ...] | None:
+        """The block's answers where they are released ones; None where they have to be asked."""
+        if block.split != "training" or self.released is None:
+            return None
+        return graded.load(self.released, self.name).graded[block.start : block.stop]
+
+    def method_spec(self, method: str) -> methods.Spec:
+        """The method's settings for this model and format. Raises UnknownName."""
+        settings = self.spec.method_settings(method, self.model, self.format)
+        return methods.spec_from(method, settings)
+
     def _all(self, split: Split) -> Questions:
+        if split == "training" and self.released is not None:
+            return graded.load(self.released, self.name).questions
         plan = self.plan
         return {"training": plan.train, "validation": plan.valid, "test": plan.test}[split]
 
@@ -98,6 +115,10 @@ class Unit:
 
     def answers_key(self, block: Block) -> str:
         """References are not in it: the model doesn't see those of the questions it is asked."""
+        recorded = self.recorded(block)
+        if recorded is not None:
+            rows = [[g.answer.prompt, g.answer.text, self.format] for g in recorded]
+            return key_of("answers", self._base(_READING) | {"released": rows})
         asked = [[q.id, q.subject, q.text, list(q.choices)] for q in self.questions(block)]
         shown = {s: [_seen(q) for q in e] for s, e in self.examples(block).items()}
         content = self._base(_READING) | {"questions": asked, "examples": shown}
@@ -107,15 +128,20 @@ class Unit:
         return key_of("answers", content)
 
     def grades_key(self, block: Block, answers: Shard) -> str:
-        right = [[q.id, q.reference, list(q.choices)] for q in self.questions(block)]
+        right: list[Any] = [[q.id, q.reference, list(q.choices)] for q in self.questions(block)]
+        right += [g.is_correct for g in self.recorded(block) or ()]
         content = {"code": code(_GRADING), "answers": answers.digest, "references": right}
         return key_of("grades", content | {"options": self._options()})
 
     def estimator_key(self, method: str, train: Sequence[Graded], valid: Sequence[Graded]) -> str:
         """A method that trains nothing has no answers in its key."""
-        spec = methods.spec_from(method, self.spec.settings.get(method, {}))
-        content = self._base(_ESTIMATING) | {"method": method, "settings": asdict(spec)}
-        if method in methods.TRAINED:
+        settings = asdict(self.method_spec(method))
+        adapter = settings.pop("query_adapter", None)
+        if adapter is not None:
+            found = find_query_adapter(adapter, self.model)
+            settings |= {"query_adapter": [found.fingerprint(), found.temperature]}
+        content = self._base(_ESTIMATING) | {"method": method, "settings": settings}
+        if method in self.spec.trained:
             content |= {"seed": self.spec.seed}
             content |= {"train": _digests(train), "valid": _digests(valid)}
         return key_of("estimators", content)
@@ -136,6 +162,19 @@ class Unit:
 
     def _options(self) -> dict[str, Any]:
         return {k: v for k, v in self.spec.to_json().items() if k not in _BY_CONTENT}
+
+
+def released_answers(spec: RunSpec, plan: Plan, model: str, format: Format) -> graded.Source | None:
+    """The training answers that the spec wants to be read, found and checked; None: it wants none.
+
+    Raises ModelError or QuestionError.
+    """
+    if spec.graded_answers is None:
+        return None
+    files = graded.find(fill_in(spec.graded_answers, model, format))
+    most = spec.train_size or TRAIN_SIZE
+    evaluated = [*plan.test, *plan.valid]
+    return graded.choose(files, format, evaluated, most=most, seed=spec.seed)
 
 
 def blocks(questions: Sequence[Question], most: int = BLOCK) -> Iterator[tuple[int, int]]:

@@ -178,6 +178,22 @@ def run(
             metavar="MODEL", help="Lets this --model run Python code of its own; may be repeated."
         ),
     ] = None,
+    query_adapter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="A released adapter (or Hub id) for lora_prompt, instead of training one; {model} "
+            "and {format} in it stand for the run's.",
+        ),
+    ] = None,
+    graded_answers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Released graded answers (or a Hub id) to train on, instead of asking training "
+            "questions; {model} and {format} likewise.",
+        ),
+    ] = None,
     output: Output = None,
     status: Annotated[
         Path | None,
@@ -253,6 +269,8 @@ def run(
         "engine": engine,
         "device_map": device_map,
         "trust_remote_code": trust_remote_code,
+        "query_adapter": query_adapter,
+        "graded_answers": graded_answers,
         "output": output,
     }
     changes = {

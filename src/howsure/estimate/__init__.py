@@ -51,6 +51,8 @@ def estimate(spec: RunSpec) -> Estimate:
     )
     if not all(u.exact for u in units):
         notes.append("tokens are told from the texts' bytes for models whose tokenizer is not here")
+    if spec.graded_answers:
+        notes.append("released graded answers are counted as questions of the usual length")
     devices = (this_machine(spec.device, spec.dtype), *known_devices())
     return Estimate(units, devices, (*notes, *_ASSUMED))
 

@@ -7,7 +7,7 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,8 +120,10 @@ def of_unit(spec: RunSpec, plan: Plan | None, name: str, format: Format) -> Unit
         splits = lengths.published(spec, format, letters)
     else:
         splits = lengths.of_plan(spec, plan, format, letters, count)
+    if spec.graded_answers:
+        splits["training"] = lengths.published(spec, format, letters)["training"]
     query = int(count([CORRECTNESS_QUERY])[0])
-    specs = {m: methods.spec_from(m, spec.settings.get(m, {})) for m in spec.methods}
+    specs = {m: methods.spec_from(m, spec.method_settings(m, name, format)) for m in spec.methods}
     asked = query if "zero_shot" in specs else 0
     stages = [
         _answering(f"answer {split}", size, split_lengths, asked, format)
@@ -130,7 +132,8 @@ def of_unit(spec: RunSpec, plan: Plan | None, name: str, format: Format) -> Unit
     ]
     adapted: dict[str, Any] = {m: s for m, s in specs.items() if m in ("lora", "lora_prompt")}
     for method, its in adapted.items():
-        stages += _adapted(method, its, size, splits, query if method == "lora_prompt" else 0)
+        more = query if method == "lora_prompt" else 0
+        stages += _adapted(method, its, size, splits, more, spec.trained)
     adapters = [sizes.adapter_size(config, name, s.adapter) for s in adapted.values()]
     behind = {s: x.questions + x.answers + query for s, x in splits.items() if len(x)}
     return UnitCost(
@@ -141,7 +144,9 @@ def of_unit(spec: RunSpec, plan: Plan | None, name: str, format: Format) -> Unit
         stages=tuple(stages),
         longest=max(int((splits[s].before + own).max()) for s, own in behind.items()),
         held=max(_held(x, format) for x in splits.values() if len(x)),
-        batch=_batch(adapted, splits["training"], query),
+        batch=_batch(
+            {m: s for m, s in adapted.items() if m in spec.trained}, splits["training"], query
+        ),
         exact=tokenizer is not None and plan is not None,
         quantize=spec.load.quantize,
     )
@@ -178,13 +183,18 @@ def _held(texts: Lengths, format: Format) -> int:
 
 
 def _adapted(
-    method: str, spec: Any, size: Size, splits: Mapping[str, Lengths], query: int
+    method: str,
+    spec: Any,
+    size: Size,
+    splits: Mapping[str, Lengths],
+    query: int,
+    trained: Sequence[str],
 ) -> list[Stage]:
     """One adapter's training, and its reading of validation and test answers."""
     train, valid = splits["training"], splits["validation"]
     read = {s: _reading(size, x, x.questions + x.answers + query, 0) for s, x in splits.items()}
     stages: list[Stage] = []
-    if len(train):
+    if len(train) and method in trained:
         examples = spec.schedule.steps * spec.schedule.batch_size
         length = round(float((train.before + train.questions + train.answers).mean())) + query
         # Backwards through frozen layers costs as much as forwards; the adapter's own is too

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from howsure import methods
 from howsure.answers import MAX_TOKENS
 from howsure.plan import DEFAULT_SHOTS, Plan
 from howsure.prompts import few_shot_prefix, question_prompt
@@ -122,7 +121,6 @@ def published(spec: RunSpec, format: Format, letters: bool) -> dict[str, Lengths
     question, prefix = _EVALUATED[letters]
     shots = DEFAULT_SHOTS if spec.shots is None else spec.shots
     subjects = len(spec.subjects) or 57
-    trained = any(m in methods.TRAINED for m in spec.methods)
 
     def evaluated(published: int) -> Lengths:
         n = round(published * subjects / 57)
@@ -139,7 +137,7 @@ def published(spec: RunSpec, format: Format, letters: bool) -> dict[str, Lengths
 
     return {
         "training": made(
-            (spec.train_size or TRAIN_SIZE) if trained else 0, _TRAINING[letters], 0, 1
+            (spec.train_size or TRAIN_SIZE) if spec.trained else 0, _TRAINING[letters], 0, 1
         ),
         "validation": evaluated(1531),
         "test": evaluated(14042),

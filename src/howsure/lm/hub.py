@@ -8,6 +8,7 @@ from pathlib import Path
 
 from howsure.errors import ModelError
 
+_TABLES = ["*.csv", "*.parquet"]
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 # Some repositories hold the weights twice, in their authors' own layout too.
 _UNWANTED = ["consolidated*", "original/*", "*/*", "*.index.json.*"]
@@ -20,24 +21,28 @@ def fetch(
     *,
     what: str = "model",
     with_code: bool = False,
+    dataset: bool = False,
 ) -> Path:
     """The folder of a repository's snapshot that `check` accepts, from the local cache or the Hub.
+
+    Of a `dataset` the tables are fetched, of a model its files in the top folder.
 
     Raises ModelError: offline, unknown or gated repository, unknown revision, no network.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = [*_WANTED, "*.py"] if with_code else _WANTED
+    wanted = _TABLES if dataset else [*_WANTED, "*.py"] if with_code else _WANTED
 
     def snapshot(*, local: bool) -> Path:
         return Path(
             snapshot_download(
                 name,
+                repo_type="dataset" if dataset else "model",
                 revision=revision,
                 local_files_only=local,
                 allow_patterns=wanted,
-                ignore_patterns=_UNWANTED,
+                ignore_patterns=None if dataset else _UNWANTED,
                 etag_timeout=10,
             )
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -162,18 +163,23 @@ def fingerprint(path: Path, adapter: Path | None = None) -> str:
 
     No names and no paths go in.
     """
-    digest = hashlib.sha256()
     names = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
     files = [path / n for n in names if (path / n).is_file()] + weight_files(path)
     if adapter is not None:
         files += [adapter / n for n in ("adapter_config.json", "adapter_model.safetensors")]
+    return digest(files)
+
+
+def digest(files: Sequence[Path]) -> str:
+    """SHA-256 (hex) over the contents of files, in their order."""
+    whole = hashlib.sha256()
     for file in files:
         part = hashlib.sha256()
         with file.open("rb") as stream:
             for block in iter(lambda: stream.read(1 << 20), b""):
                 part.update(block)
-        digest.update(part.digest())
-    return digest.hexdigest()
+        whole.update(part.digest())
+    return whole.hexdigest()
 
 
 def load_checkpoint(

@@ -15,6 +15,9 @@ from howsure.errors import ModelError
 from howsure.lm import hub
 from howsure.lm.names import find_known
 
+_LORA = ("LORA", "CALIBRATED_LORA")
+"""The second is what the authors of the published setting call theirs; its tensors are the same."""
+
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -53,7 +56,7 @@ def read_adapter(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (OSError, ValueError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"adapter {str(path)!r} can't be read: {first}") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+    if not isinstance(config, dict) or config.get("peft_type") not in _LORA:
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise ModelError(f"adapter {str(path)!r} is of the type {kind!r}; only LORA is supported")
     return config, tensors
@@ -97,6 +100,11 @@ def merge(model: Any, path: Path, model_name: str) -> Any:
     from peft import get_peft_model, set_peft_model_state_dict
 
     config, tensors = read_adapter(path)
+    if "query_format" in config:
+        raise ModelError(
+            f"adapter {str(path)!r} was made to answer the correctness query, not questions; give "
+            "it with --query-adapter instead of --adapter"
+        )
     check_base(config, path, model_name)
     try:
         with warnings.catch_warnings():

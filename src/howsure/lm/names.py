@@ -75,3 +75,16 @@ def config_of(name: str) -> dict[str, Any]:
     if known is None:
         raise UnknownName("model", name, known_models())
     return dict(configs()[known.config])
+
+
+def fill_in(template: str, model: str, format: str) -> str:
+    """A name in which "{model}" and "{format}" stand for a model and a format of a run.
+
+    "{model}" is the last part of the model's Hub id or folder, "{format}" is "oe" or "choice" as
+    the published adapters and data sets are called: "calibration-tuning/{model}-ct-{format}".
+    """
+    known = find_known(model)
+    last = (known.hub_id if known else model).rstrip("/").rsplit("/", 1)[-1]
+    return template.replace("{model}", last).replace(
+        "{format}", "oe" if format == "open" else format
+    )

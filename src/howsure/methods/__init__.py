@@ -129,6 +129,8 @@ def fit(
         case lora.Lora():
             check_trainable(train, valid)
             return lora.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
+        case lora_prompt.LoraPrompt(query_adapter=str()):
+            return lora_prompt.released(spec, lm)
         case lora_prompt.LoraPrompt():
             check_trainable(train, valid)
             return lora_prompt.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
@@ -161,6 +163,7 @@ def save(estimator: Estimator, lm: LanguageModel, directory: Path) -> None:
             lm.adapters.save(estimator.adapter, directory)
         case lora_prompt.LoraPromptEstimator():
             state = dataclasses.asdict(estimator.fitted)
+            state["temperature"] = estimator.temperature
             lm.adapters.save(estimator.adapter, directory)
         case _:
             raise BundleError(f"{type(estimator).__name__} is no estimator that can be saved")
@@ -208,7 +211,10 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
                 return lora.LoraEstimator(lm, spec, adapter, head, bundle.fitted(state))
             case lora_prompt.LoraPrompt():
                 adapter = lm.adapters.load(directory)
-                return lora_prompt.LoraPromptEstimator(lm, spec, adapter, bundle.fitted(state))
+                temperature = float(state.get("temperature", 1.0))
+                return lora_prompt.LoraPromptEstimator(
+                    lm, spec, adapter, bundle.fitted(state), temperature
+                )
     except (UnknownName, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"estimator {str(directory)!r} is not valid: {error}") from error
     raise BundleError(f"estimator {str(directory)!r} has the unknown method {about['method']!r}")

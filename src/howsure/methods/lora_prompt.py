@@ -40,6 +40,8 @@ class LoraPrompt:
     divergence_weight: float = 1.0
     valid_size: int | None = 512
     """How many validation answers each evaluation reads; None: all."""
+    query_adapter: str | None = None
+    """A released adapter (folder or Hub id) that is used as it is: nothing is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,14 @@ class LoraPromptEstimator:
     spec: LoraPrompt
     adapter: str
     fitted: Fitted
+    temperature: float = 1.0
+    """By which the logits are divided; a released adapter may bring its own."""
 
     def p_correct(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
         """(n,), in [0, 1]."""
-        return query_probability(self.lm, answers, adapter=self.adapter)
+        return query_probability(
+            self.lm, answers, adapter=self.adapter, temperature=self.temperature
+        )
 
 
 def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -116,6 +122,16 @@ def fit(
             on_progress=on_progress,
         )
     return LoraPromptEstimator(lm, spec, adapter, fitted)
+
+
+def released(spec: LoraPrompt, lm: LanguageModel) -> LoraPromptEstimator:
+    """The estimator of a released adapter. Raises ModelError or BundleError if it doesn't fit."""
+    from howsure.lm.published import find_query_adapter
+
+    assert spec.query_adapter is not None
+    found = find_query_adapter(spec.query_adapter, lm.name)
+    adapter = lm.adapters.load(found.path)
+    return LoraPromptEstimator(lm, spec, adapter, Fitted(0, ()), found.temperature)
 
 
 def _reference_rows(

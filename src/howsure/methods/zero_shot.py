@@ -28,13 +28,16 @@ class ZeroShot:
 
 
 def query_probability(
-    lm: LanguageModel, answers: Sequence[Answer], adapter: str | None
+    lm: LanguageModel,
+    answers: Sequence[Answer],
+    adapter: str | None,
+    temperature: float = 1.0,
 ) -> NDArray[np.float64]:
     """P(" ii") against P(" i") after the correctness query, (n,) float64."""
     (logp,) = lm.read(
         [Passage.of(a) for a in answers], [Options(Place.QUERY, QUERY_OPTIONS)], adapter=adapter
     )
-    d = logp[:, 1].astype(np.float64) - logp[:, 0]
+    d = (logp[:, 1].astype(np.float64) - logp[:, 0]) / temperature
     p: NDArray[np.float64] = np.where(
         d >= 0, 1 / (1 + np.exp(-np.abs(d))), np.exp(-np.abs(d)) / (1 + np.exp(-np.abs(d)))
     )
