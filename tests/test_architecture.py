@@ -32,6 +32,7 @@ HOMES = {
     "peft": {"lm"},
     "safetensors": {"lm", "methods"},
     "tokenizers": {"lm"},
+    "sentencepiece": {"lm"},
     "huggingface_hub": {"lm", "questions"},
     "polars": {
         "types",

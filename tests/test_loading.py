@@ -116,6 +116,23 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
         seam.load(str(tmp_path), device="cpu")
 
 
+def test_a_sentencepiece_file_alone_is_not_trusted(tmp_path: Path) -> None:
+    """transformers orders the merges of Mistral's tokenizer.model wrongly; see `_check_pieces`."""
+    pytest.importorskip("mistral_common", reason="mistral-common is not installed")
+    from tokenizers_of_all_kinds import mistral
+
+    right = mistral("v1", None, tmp_path)
+    shrunk_model("mistral-7b-v0.1").save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    with pytest.raises(ModelError, match=r"put the published tokenizer\.json into its folder"):
+        seam.load(str(tmp_path), device="cpu")
+    right.save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.json").is_file()
+    lm = seam.load(str(tmp_path), device="cpu")
+    # "Choices:", line break, one space, " (", "a", "):"
+    assert lm.tokens.encode(["Choices:\n  (a):"])[0][-4:] == [28705, 325, 28708, 1329]
+
+
 def test_a_revision_of_a_folder_is_refused(checkpoint: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match="--revision v1 has no effect on the local model"):
         seam.load(str(checkpoint("llama")), options=LoadOptions(revision="v1"))

@@ -90,8 +90,28 @@ def mistral(version: str, template: str | None, folder: Path) -> Any:
     source = Path(mistral_common.__file__).parent / "data" / file
     (folder / "tokenizer.model").write_bytes(source.read_bytes())
     made = LlamaTokenizer.from_pretrained(folder, add_bos_token=True, add_eos_token=False)
+    _order_merges(made, source)
     made.chat_template = template
     return made
+
+
+def _order_merges(tokenizer: Any, file: Path) -> None:
+    """Merges by the pieces' scores, as in the tokenizer.json that is published beside the file.
+
+    transformers 5.23 puts them in the order of the ids, in which runs of spaces come first.
+    """
+    import json
+
+    from sentencepiece import SentencePieceProcessor
+    from tokenizers import Tokenizer
+    from transformers.convert_slow_tokenizer import generate_merges
+
+    pieces = SentencePieceProcessor(str(file))
+    scores = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(len(pieces))]
+    whole = json.loads(tokenizer.backend_tokenizer.to_str())
+    merges = generate_merges(whole["model"]["vocab"], scores)
+    whole["model"]["merges"] = [list(pair) for pair in merges]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(whole))
 
 
 def append_eos(template: str | None = None) -> Any:

@@ -230,9 +230,34 @@ def load_checkpoint(
             "they would be random, so it is refused"
         )
     _check_vocabulary(model, tokenizer, name)
+    _check_pieces(path, tokenizer, name)
     if spread is None:
         model = model.to(device)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _check_pieces(path: Path, tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer that transformers made from a SentencePiece file, and made wrongly.
+
+    Without a tokenizer.json it orders the merges by id instead of by score (5.23): with Mistral's
+    or LLaMA's file, runs of spaces then become other tokens than the model was trained on.
+    """
+    file = path / "tokenizer.model"
+    if (path / "tokenizer.json").is_file() or not file.is_file():
+        return
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        pieces = SentencePieceProcessor(str(file))
+    except (OSError, RuntimeError):  # another kind of file by that name
+        return
+    for text in ("Choices:\n  (a): one\n  (b): two", "a  b    c"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if ids != pieces.encode(text):
+            raise ModelError(
+                f"model {name!r}: its tokenizer.model is read wrongly without a tokenizer.json "
+                "(spaces become other tokens); put the published tokenizer.json into its folder"
+            )
 
 
 def _config(path: Path) -> dict[str, Any]:
