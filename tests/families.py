@@ -71,5 +71,5 @@ def shrunk_model(name: str, seed: int = 0) -> Any:
     return made.float().eval()
 
 
-def shrunk_lm(name: str) -> LanguageModel:
-    return LanguageModel(shrunk_model(name), make_tokenizer(), name=name)
+def shrunk_lm(name: str, engine: str = "auto") -> LanguageModel:
+    return LanguageModel(shrunk_model(name), make_tokenizer(), name=name, engine=engine)
