@@ -90,7 +90,8 @@ def test_the_options_are_those_of_the_contract(howsure):
         *("--seed", "--device", "--dtype", "--output", "--debug"),
         *("--revision", "--adapter", "--quantize", "--attention", "--device-map", "--engine"),
         *("--trust-remote-code", "--chat", "--shuffle-shots", "--long-prompts"),
-        *("--status", "--cache", "--recompute"),
+        *("--status", "--cache", "--recompute", "--dry-run"),
+        *("--query-adapter", "--graded-answers"),
     }
 
 
