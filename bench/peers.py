@@ -4,8 +4,8 @@
 
 The environment is its own: bench/requirements.txt. One thread, one random body of Mistral 7B's
 proportions with Mistral's tokenizer, real MMLU questions of one subject, five examples each (none
-in the trainings, as published). The works run in turn; ratios are of processor time, [median, least, most]. The last line is one JSON
-object.
+in the trainings, as published). The works run in turn; ratios are of processor time, [median,
+least, most]. The last line is one JSON object.
 """
 
 from __future__ import annotations

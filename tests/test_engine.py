@@ -17,6 +17,7 @@ from howsure.errors import ModelError, UnknownName
 from howsure.lm import AnswerTokens, Hidden, Options, Passage, Place, kernels, tree
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.engine import TreeReader
+from howsure.lm.memory import Budget
 from howsure.lm.model import LanguageModel
 from howsure.lm.tree import Ask
 from howsure.prompts import CORRECTNESS_QUERY
@@ -65,10 +66,10 @@ def test_rows_are_those_of_the_plain_path(
     pair, prefixes: list[str], budget: int, monkeypatch
 ) -> None:
     fast, plain = pair
-    monkeypatch.setattr(fast._reader, "budget", budget)
+    monkeypatch.setattr(fast._reader, "budget", Budget(budget))
     asked = passages(budget, prefixes)
     for mine, theirs in zip(fast.read(asked, WANTS), plain.read(asked, WANTS), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+        np.testing.assert_allclose(mine, theirs, atol=1e-5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("prefixes", [FIXED, SHUFFLED])
@@ -118,7 +119,7 @@ def test_each_token_is_read_once(pair, monkeypatch) -> None:
     wholes = lm.tokens.encode([p.upto(Place.QUERY) for p in asked])
     shared = tree.common_prefix(min(questions), max(questions))
     needed = shared + sum(len(w) - shared for w in wholes)
-    monkeypatch.setattr(lm._reader, "budget", 256)
+    monkeypatch.setattr(lm._reader, "budget", Budget(256))
     before = lm.tokens_read
     for wave in lm.waves(asked, [Options(Place.QUESTION, ("a", "b"))]):
         wave.read(

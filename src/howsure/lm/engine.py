@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from howsure.lm.cascade import Layout, Memory, installed
 from howsure.lm.decoding import Decoding, grow_greedily
+from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
 from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
 
 _PACKS_A_WAVE = 4
@@ -34,7 +35,7 @@ class TreeReader:
         self._body = body
         self._config = body.config.get_text_config()
         self._layers = decoder_layers(body)
-        self.budget = budget
+        self.budget = Budget(budget)
         self.tokens_read = 0
 
     def waves(
@@ -59,7 +60,23 @@ class TreeReader:
         return _gather([(leaves[i], ask) for i, ask in enumerate(asks)], layers)
 
     def read(self, pack: Sequence[Node], layers: Sequence[int], *, keep: bool) -> None:
-        """One forward pass: fills the nodes' `rows`, and `memory` where somebody continues them."""
+        """Fills the nodes' `rows`, and `memory` where somebody continues them.
+
+        One forward pass; where that does not fit into memory, one for each half, and so on.
+        """
+        try:
+            self._read(pack, layers, keep=keep)
+            self.budget.passed()
+            return
+        except (RuntimeError, MemoryError) as error:
+            if len(pack) == 1 or not is_out_of_memory(error):
+                raise
+        self.budget.refused(sum(len(n.ids) for n in pack))  # the error holds memory no longer
+        give_back()
+        for half in halves(pack):
+            self.read(half, layers, keep=keep)
+
+    def _read(self, pack: Sequence[Node], layers: Sequence[int], *, keep: bool) -> None:
         end = pack[-1].order
         layout = self._pass(pack, layers, keep=keep or any(n.last > end for n in pack))
         for node in pack:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from howsure.lm.memory import give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
 from howsure.lm.tree import Ask
 
@@ -43,7 +44,24 @@ class PlainReader:
     ) -> Iterator[PlainWave]:
         """The asks' rows, batch by batch. Nothing is kept: continuing reads the whole again."""
         for batch in batches_by_length([len(a.ids) for a in asks], self.budget):
-            yield PlainWave(self, asks, batch, self.rows([asks[i] for i in batch], layers))
+            yield from self._waves(asks, batch, layers)
+
+    def _waves(
+        self, asks: Sequence[Ask], batch: Sequence[int], layers: Sequence[int]
+    ) -> Iterator[PlainWave]:
+        """One wave; where the batch does not fit into memory, those of its halves."""
+        rows: Rows | None = None
+        try:
+            rows = self.rows([asks[i] for i in batch], layers)
+        except (RuntimeError, MemoryError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+        if rows is not None:
+            yield PlainWave(self, asks, list(batch), rows)
+            return
+        give_back()
+        for half in halves(batch):
+            yield from self._waves(asks, half, layers)
 
     def rows(self, asks: Sequence[Ask], layers: Sequence[int] = (-1,)) -> Rows:
         """All rows in one pass, ask by ask, with gradients if they are on."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from howsure.errors import ModelError, UnknownName
 from howsure.lm.engine import TreeReader
+from howsure.lm.memory import Budget
 from howsure.lm.options import ENGINES
 from howsure.lm.plain import PlainReader
 from howsure.lm.tree import Ask
@@ -67,7 +68,7 @@ def _difference(tree: TreeReader, plain: PlainReader, model: Any) -> float:
     stem = tokens(20)
     asks = [Ask([*stem, *tokens(n)], (19 + n,), 20) for n in (1, 7, 7, 12)]
     more = [Ask([*a.ids, *tokens(5)], (a.at[0], a.at[0] + 5)) for a in asks]
-    budget, tree.budget = tree.budget, 24
+    budget, tree.budget = tree.budget, Budget(24)
     pairs: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
         for wave in tree.waves(asks, keep=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 MIN_SHARED = 16
 """Tokens that two stems must share before a node is split for it: a shorter one costs more calls
@@ -98,12 +98,19 @@ def grow(asks: Sequence[Ask]) -> list[Node]:
     return nodes
 
 
-def packs(nodes: Sequence[Node], budget: int) -> Iterator[list[Node]]:
+class Budget(Protocol):
+    """How many tokens a pack may have; that may change while packs are made."""
+
+    @property
+    def tokens(self) -> int: ...
+
+
+def packs(nodes: Sequence[Node], budget: Budget) -> Iterator[list[Node]]:
     """Neighbouring nodes of at most `budget` tokens together; a longer node comes alone."""
     pack: list[Node] = []
     tokens = 0
     for node in nodes:
-        if pack and tokens + len(node.ids) > budget:
+        if pack and tokens + len(node.ids) > budget.tokens:
             yield pack
             pack, tokens = [], 0
         pack.append(node)

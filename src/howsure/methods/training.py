@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from howsure.errors import FitError
+from howsure.lm.memory import give_back, is_out_of_memory
 from howsure.types import GradedAnswer
 
 Progress = Callable[[int, int], None]
+
+_log = logging.getLogger("howsure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ def train_loop(
 
     `lengths` has one number per training example, used when the schedule groups by length.
 
+    A batch that does not fit into memory is computed in pieces, whose gradients add up to its own.
     Raises FitError when the loss stops being finite.
     """
     rng = np.random.default_rng(seed)
@@ -116,14 +121,13 @@ def train_loop(
     every = max(1, schedule.steps // schedule.evaluations)
     best, best_step, curve = math.inf, 0, []
     kept = [p.detach().clone() for p in parameters]
+    piece = schedule.batch_size
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for step in range(1, schedule.steps + 1):
             rate = 0.5 * (1 + math.cos(math.pi * (step - 1) / schedule.steps))
             optimizer.param_groups[0]["lr"] = schedule.learning_rate * rate
-            loss = loss_of(next(batches))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            piece = _gradients(optimizer, loss_of, next(batches), piece)
             torch.nn.utils.clip_grad_norm_(parameters, schedule.max_gradient_norm)
             optimizer.step()
             if on_progress:
@@ -144,6 +148,33 @@ def train_loop(
         for p, k in zip(parameters, kept, strict=True):
             p.copy_(k)
     return Fitted(best_step, tuple(curve))
+
+
+def _gradients(
+    optimizer: torch.optim.Optimizer,
+    loss_of: Callable[[NDArray[np.int64]], Tensor],
+    batch: NDArray[np.int64],
+    piece: int,
+) -> int:
+    """Puts the gradients of the batch's mean loss into the parameters, so many examples at a time.
+
+    Returns how many fitted into memory at a time. After a failure the batch begins anew: a backward
+    pass that broke off has left part of its gradients.
+    """
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        try:
+            for start in range(0, len(batch), piece):
+                part = batch[start : start + piece]
+                loss = loss_of(part) * (len(part) / len(batch))
+                loss.backward()  # type: ignore[no-untyped-call]
+            return piece
+        except (RuntimeError, MemoryError) as error:
+            if piece == 1 or not is_out_of_memory(error):
+                raise
+        piece = (piece + 1) // 2
+        give_back()
+        _log.warning("out of memory in training; going on with %d examples at a time", piece)
 
 
 def two_class_probability(logits: Tensor) -> NDArray[np.float64]:
