@@ -19,7 +19,7 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors notebook types grading questions prompts lm graded asking answers methods "
+    "errors strict_json notebook types grading questions prompts lm graded asking answers methods "
     "calibrate metrics intervals cells tables scores figures report store shards lock "
     "records spec plan estimate workers unit stages outcome grid scheduler progress status "
     "run recorded choose summary cli __main__"

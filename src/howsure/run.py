@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from howsure import lock, methods, scheduler, store
+from howsure import graded, lock, methods, scheduler, store
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grid import Grid
 from howsure.lm import embedded_names, loading
@@ -242,7 +242,10 @@ def _check_settings(spec: RunSpec) -> None:
 
 
 def _check_adapters(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> None:
-    """All released adapters are there, and say that they belong to their models."""
+    """All that is released is there, and adapters say that they belong to their models."""
+    for model in names.values() if spec.graded_answers else ():
+        for format in plan.formats:
+            graded.find(fill_in(str(spec.graded_answers), model, format))
     if spec.query_adapter is None:
         return
     for model in names.values():

@@ -94,7 +94,13 @@ def status(folder: Path) -> list[str]:
         raise UsageError(f"{folder} holds no run (no run.json); give the folder of a run")
     card = store.read_json(directory.card)
     progress = store.read_json(directory.progress) if directory.progress.exists() else {}
-    return [f"{folder}: {_state(folder, card)}", *_counts(progress), *_left(progress, card)]
+    try:
+        return [f"{folder}: {_state(folder, card)}", *_counts(progress), *_left(progress, card)]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise UsageError(
+            f"{directory.card} or {directory.progress.name} is not as a run writes it; the run's "
+            "own command goes on from its shards"
+        ) from None
 
 
 def _state(folder: Path, card: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from howsure import strict_json
 from howsure.errors import UsageError
 
 RUNNING, STOPPED, FAILED, PARTIAL, COMPLETE = "running", "stopped", "failed", "partial", "complete"
@@ -120,7 +121,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file. Raises UsageError when there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise UsageError(

@@ -63,6 +63,10 @@ _PUBLISHED_CALIBRATIONS = {"true": "temperature", "false": "none"}
 
 Row = dict[str, Any]
 
+_LONGEST_FIELD = 10_000_000
+_MOST_DIGITS = 15
+"""Of a number of questions."""
+
 
 def mean_known(values: Sequence[float | None]) -> float | None:
     """Mean of the values that are not None; None when all are."""
@@ -116,6 +120,7 @@ def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     """(line number, fields) of the header and every row, all of one length."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            csv.field_size_limit(_LONGEST_FIELD)
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, fields) for fields in reader if fields]
     except OSError as error:
@@ -163,7 +168,7 @@ def _text(text: str, where: str) -> str:
 
 
 def _count(text: str, where: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < 1:
         raise PredictionsError(f"{where} is {text!r}; it must be a whole number from 1")
     return int(text)
 
@@ -172,7 +177,7 @@ def _number(text: str, where: str, top: float) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        value = math.nan if "_" in text else float(text)
     except ValueError:
         value = math.nan
     if not 0.0 <= value <= top or math.isinf(value):

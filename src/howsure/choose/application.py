@@ -96,8 +96,8 @@ def _one(
         name = text
     if name in subjects:
         return [name], weight
-    plain = name.strip().lower().replace(" ", "_")
-    within = [s for s in subjects if _plain(categories.get(s, "")) == plain]
+    plain = _plain(name)
+    within = [s for s in subjects if plain and _plain(categories.get(s, "")) == plain]
     if not within and plain in subjects:
         within = [plain]
     if not within:

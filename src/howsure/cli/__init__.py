@@ -6,6 +6,7 @@ One file per command; `base.py` has what they share.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -20,6 +21,9 @@ from howsure.errors import HowsureError
 
 for _command in (run.run, report.report, score.score, choose.choose):  # in the order of --help
     app.command()(_command)
+
+_LONGEST = 1500
+"""Characters of a message."""
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -63,8 +67,15 @@ def _complain(error: Exception, message: str, code: int, debug: bool) -> int:
     if debug:
         trace = getattr(error, "trace", "")
         print(trace or "".join(traceback.format_exception(error)), end="", file=sys.stderr)
-    print(f"howsure: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"howsure: error: {_shown(' '.join(message.split()))}", file=sys.stderr)
     return code
+
+
+def _shown(text: str) -> str:
+    """Short, and without what would control the terminal: messages quote what is in files."""
+    text = re.sub(r"(\S{80})\S{120,}", r"\1…", text)
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 __all__ = ["app", "main"]

@@ -42,5 +42,5 @@ def report(
         raise UsageError("--width is that of pictures for a paper; add --publication")
     own = len(paths) == 1 and paths[0].is_dir()
     folder = output or (paths[0] if own else Path("runs") / f"report-{paths[0].stem}")
-    column = (width or WIDTH) if publication else None
+    column = (WIDTH if width is None else width) if publication else None
     print(report_paths(paths, folder, reference=reference, publication=column))

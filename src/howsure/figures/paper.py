@@ -78,11 +78,16 @@ def paper_bars(scores: pl.DataFrame, *, width: float, format: str | None = None)
         return _draw_bars(selection, width)
 
 
-def _selected(scores: pl.DataFrame, format: str | None, width: float) -> Selection:
+def check_width(width: float) -> None:
+    """Raises UsageError unless it is that of a paper's column, in inches."""
     if not NARROWEST <= width <= WIDEST:
         raise UsageError(
             f"a column {width:g} inches wide is no column; give {NARROWEST:g} to {WIDEST:g} inches"
         )
+
+
+def _selected(scores: pl.DataFrame, format: str | None, width: float) -> Selection:
+    check_width(width)
     return select(scores, format)
 
 

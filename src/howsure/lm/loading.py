@@ -6,13 +6,13 @@ safetensors only: pickled weights can run code when they are read, so they are r
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from howsure import strict_json
 from howsure.errors import ModelError, UnknownName
 from howsure.lm import hub
 from howsure.lm.names import config_of, find_known, known_models
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_DTYPE = re.compile(r"float(16|32|64)|bfloat16|float8_\w+|half|float|double")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -141,6 +142,7 @@ def check_folder(path: Path) -> Path:
     if not (path / "config.json").is_file():
         raise ModelError(f"model folder {str(path)!r} has no config.json; give a checkpoint folder")
     if weight_files(path):
+        _stored_dtype(path)  # reads the config
         return path
     pickled = sorted(p.name for p in path.iterdir() if p.suffix in _PICKLES)
     if pickled:
@@ -154,7 +156,9 @@ def check_folder(path: Path) -> Path:
 def weight_files(path: Path) -> list[Path]:
     """The checkpoint's safetensors files, sorted by name."""
     return sorted(
-        p for p in path.glob("*.safetensors") if not p.name.startswith(("adapter_", "consolidated"))
+        p
+        for p in path.glob("*.safetensors")
+        if p.is_file() and not p.name.startswith(("adapter_", "consolidated"))
     )
 
 
@@ -262,11 +266,13 @@ def _check_pieces(path: Path, tokenizer: Any, name: str) -> None:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = strict_json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{str(path / 'config.json')!r} is not JSON: {error}") from error
+        raise ModelError(
+            f"{str(path / 'config.json')!r} is not JSON: {error}; copy it again"
+        ) from error
     if not isinstance(config, dict):
-        raise ModelError(f"{str(path / 'config.json')!r} is not a JSON object")
+        raise ModelError(f"{str(path / 'config.json')!r} is not a JSON object; copy it again")
     return config
 
 
@@ -278,8 +284,18 @@ def dtype_of(path: Path, device: str, dtype: str) -> str:
 def _stored_dtype(path: Path) -> str | None:
     config = _config(path)
     inner = config.get("text_config") or {}
+    if not isinstance(inner, dict):
+        raise ModelError(f"{str(path / 'config.json')!r}: text_config is no object; copy it again")
     stored = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype")
-    return str(stored).removeprefix("torch.") if stored else None
+    if not stored:
+        return None
+    name = str(stored).removeprefix("torch.")
+    if not _DTYPE.fullmatch(name):
+        raise ModelError(
+            f"{str(path / 'config.json')!r}: its dtype is {name[:60]!r}, which is none of torch's "
+            "floats; copy it again"
+        )
+    return name
 
 
 def _refuse_remote_code(path: Path, name: str, trusted: bool) -> None:

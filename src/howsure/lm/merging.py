@@ -6,11 +6,11 @@ model that they come back to is the adapted one.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+from howsure import strict_json
 from howsure.errors import ModelError
 from howsure.lm import hub
 from howsure.lm.names import find_known
@@ -51,7 +51,7 @@ def read_adapter(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors.torch import load_file
 
     try:
-        config = json.loads((path / FILES[0]).read_text(encoding="utf-8"))
+        config = strict_json.loads((path / FILES[0]).read_text(encoding="utf-8"))
         tensors = load_file(str(path / FILES[1]))
     except (OSError, ValueError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]

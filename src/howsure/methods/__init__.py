@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from howsure.errors import BundleError, UnknownName
+from howsure.errors import BundleError, UnknownName, UsageError
 from howsure.lm import Hidden, Options, Place, Want
 from howsure.prompts import QUERY_OPTIONS
 from howsure.types import Estimator, GradedAnswer
@@ -72,15 +72,36 @@ def spec_from(method: str, settings: Mapping[str, Any]) -> Spec:
 
 def _replaced(value: Any, settings: Mapping[str, Any], where: str) -> Any:
     known = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    optional = {f.name: "None" in str(f.type) for f in dataclasses.fields(value)}
     changes = {}
     for key, new in settings.items():
         if key not in known:
             raise UnknownName(f"setting of {where}", key, known)
         if dataclasses.is_dataclass(known[key]) and isinstance(new, Mapping):
             changes[key] = _replaced(known[key], new, f"{where}.{key}")
+        elif not _fits(new, known[key], optional[key]):
+            raise UsageError(f"{where}.{key} is {new!r:.60}; its default is {known[key]!r}")
         else:
             changes[key] = tuple(new) if isinstance(new, list) else new
     return dataclasses.replace(value, **changes)
+
+
+def _fits(new: Any, default: Any, optional: bool) -> bool:
+    """Whether a setting is of its default's kind."""
+    if new is None:
+        return optional
+    match default:
+        case bool():
+            return isinstance(new, bool)
+        case int():
+            return isinstance(new, int) and not isinstance(new, bool)
+        case float():
+            return isinstance(new, int | float) and not isinstance(new, bool)
+        case tuple():
+            each = default[0] if default else None
+            whole = isinstance(new, list | tuple)
+            return whole and all(each is None or _fits(n, each, False) for n in new)
+    return default is None or isinstance(new, type(default))
 
 
 def wants(spec: Spec) -> tuple[Want, ...]:
@@ -198,9 +219,9 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
             case likelihood.Likelihood():
                 return likelihood.LikelihoodEstimator(spec)
             case subject_prior.SubjectPrior():
-                by_subject = {str(k): float(v) for k, v in state["by_subject"].items()}
+                by_subject = {str(k): bundle.share(v) for k, v in state["by_subject"].items()}
                 return subject_prior.SubjectPriorEstimator(
-                    spec, float(state["overall"]), by_subject
+                    spec, bundle.share(state["overall"]), by_subject
                 )
             case probe.Probe():
                 head = bundle.head(directory, lm, spec.widths)
@@ -215,8 +236,14 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
                 return lora_prompt.LoraPromptEstimator(
                     lm, spec, adapter, bundle.fitted(state), temperature
                 )
-    except (UnknownName, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"estimator {str(directory)!r} is not valid: {error}") from error
+    except BundleError:
+        raise
+    except (UsageError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        lacking = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        first = next(iter(lacking.splitlines()), type(error).__name__)
+        raise BundleError(
+            f"estimator {str(directory)!r} is not valid: {first[:300]}; save it anew"
+        ) from error
     raise BundleError(f"estimator {str(directory)!r} has the unknown method {about['method']!r}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from howsure import strict_json
 from howsure.errors import BundleError
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ def read(directory: Path, lm: LanguageModel) -> dict[str, Any]:
     if not path.is_file():
         raise BundleError(f"{str(directory)!r} holds no estimator (no estimator.json)")
     try:
-        about = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BundleError(f"{str(path)!r} is not JSON: {error}") from error
+        about = strict_json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = strict_json.reason(error) if isinstance(error, ValueError) else error.strerror
+        raise BundleError(f"{str(path)!r} is not JSON: {reason}; save it anew") from error
     wanted = ("version", "method", "spec", "model", "model_fingerprint", "state")
     missing = [k for k in wanted if not isinstance(about, dict) or k not in about]
     if missing:
@@ -87,6 +89,14 @@ def head(directory: Path, lm: LanguageModel, widths: Sequence[int]) -> Head:
         first = str(error).strip().splitlines()[0]
         raise BundleError(f"{str(path)!r} can't be read: {first}") from error
     return made.eval().requires_grad_(False)
+
+
+def share(value: Any) -> float:
+    """A share in [0, 1]. Raises ValueError."""
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{value!r:.60} is no share in [0, 1]")
+    return number
 
 
 def fitted(state: Mapping[str, Any]) -> Fitted:

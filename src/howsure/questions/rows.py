@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from howsure import strict_json
 from howsure.errors import QuestionError
 from howsure.types import Question
 
@@ -37,9 +38,9 @@ class UnusableError(QuestionError):
 def from_json(line: str, *, where: str, id: str) -> Question:
     """The question on one line of a JSONL file; `id` is used when the line gives none."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or str(error)
+        row = strict_json.loads(line)
+    except ValueError as error:
+        reason = getattr(error, "msg", None) or strict_json.reason(error)
         raise QuestionError(
             f"{where}: this is not JSON ({reason}); give one JSON object a line"
         ) from error
@@ -173,8 +174,8 @@ def _json_list(text: str, where: str) -> object:
     if not text:
         return None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return strict_json.loads(text)
+    except ValueError as error:
         raise QuestionError(
             f'{where}: \'choices\' is not a JSON list; write ["first", "second"]'
         ) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,9 +14,12 @@ from typing import Any
 
 import polars as pl
 
+from howsure import strict_json
 from howsure.errors import PredictionsError
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -24,7 +30,7 @@ def read_table(path: Path) -> pl.DataFrame:
     can't be read.
     """
     readers: Mapping[str, Callable[[Path], pl.DataFrame]] = {
-        ".csv": lambda p: pl.read_csv(p, infer_schema=False),
+        ".csv": _read_csv,
         ".jsonl": _read_jsonl,
         ".parquet": pl.read_parquet,
     }
@@ -37,7 +43,14 @@ def read_table(path: Path) -> pl.DataFrame:
         raise PredictionsError(f"there is no file {path}; check the path")
     try:
         return readers[suffix](path)
-    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except (
+        pl.exceptions.PolarsError,
+        OSError,
+        EOFError,
+        ValueError,
+        csv.Error,
+        zlib.error,
+    ) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise PredictionsError(f"{path} can't be read as {suffix[1:]}: {first}") from error
 
@@ -53,17 +66,52 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = strict_json.loads(line)
+        except json.JSONDecodeError:
             raise PredictionsError(f"{path}, line {number}: not JSON; mend the line") from None
+        except ValueError as error:
+            reason = strict_json.reason(error)
+            raise PredictionsError(
+                f"{path}, line {number}: not JSON that is read ({reason}); mend the line"
+            ) from None
         if not isinstance(row, dict):
             raise PredictionsError(f"{path}, line {number}: not a JSON object; mend the line")
         yield number, row
 
 
+def _read_csv(path: Path) -> pl.DataFrame:
+    """Strict where polars is not: bytes that are no text, a column that is there twice."""
+    data = path.read_bytes()
+    data = gzip.decompress(data) if path.suffix == ".gz" else data
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PredictionsError(
+            f"{path}, line {line}: this is not UTF-8 ({error.reason}); save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise PredictionsError(f"{path}, line {line}: a NUL byte; save the file as UTF-8 text")
+    csv.field_size_limit(10_000_000)
+    header = next(csv.reader(io.StringIO(text)), [])
+    for name in header:
+        if header.count(name) > 1:
+            raise PredictionsError(
+                f"{path}, line 1: the column {name!r} is there twice; remove one"
+            )
+    return pl.read_csv(text.encode(), infer_schema=False)
+
+
 def _read_jsonl(path: Path) -> pl.DataFrame:
     """A column that only some objects have has gaps."""
-    rows = [{k: _text(v) for k, v in row.items()} for _, row in read_objects(path)]
+    rows = []
+    for number, row in read_objects(path):
+        rows.append({k: _text(v) for k, v in row.items()})
+        if any(_SURROGATE.search(text) for kv in rows[-1].items() for text in kv if text):
+            raise PredictionsError(
+                f"{path}, line {number}: half of a surrogate pair, which is no character; remove it"
+            )
     columns = dict.fromkeys(name for row in rows for name in row)
     return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String))
 

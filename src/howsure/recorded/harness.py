@@ -8,7 +8,6 @@ they differ, the log was not read as it was meant.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from howsure import strict_json
 from howsure.errors import PredictionsError
 from howsure.recorded.files import read_objects
 from howsure.recorded.options import softmax
@@ -106,15 +106,19 @@ def _log(path: Path) -> _Log:
     results: Any = {}
     if beside.is_file():
         try:
-            results = json.loads(beside.read_text(encoding="utf-8"))
+            results = strict_json.loads(beside.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise PredictionsError(f"{beside} is not JSON; mend it, or take it away") from None
-    if not isinstance(results, dict):
-        raise PredictionsError(f"{beside} holds no JSON object; mend it, or take it away")
+    tables = results.get("results", {}) if isinstance(results, dict) else None
+    if not isinstance(results, dict) or not isinstance(tables, dict):
+        raise PredictionsError(
+            f"{beside} holds no JSON object with results; mend it, or take it away"
+        )
     model = str(results.get("model_name") or path.resolve().parent.name.replace("__", "/"))
     if model.startswith("/"):  # a checkpoint's folder
         model = Path(model).name
-    return _Log(path, task, when, model, results.get("results", {}).get(task, {}))
+    stated = tables.get(task)
+    return _Log(path, task, when, model, stated if isinstance(stated, dict) else {})
 
 
 def _newest(logs: Sequence[_Log], notes: list[str]) -> Iterator[_Log]:
@@ -167,6 +171,8 @@ def _loglikelihoods(sample: Mapping[str, Any], where: str) -> list[float] | None
         scores = [float(p[0]) for p in pairs]
     except (TypeError, ValueError):
         return None
+    except OverflowError:
+        raise PredictionsError(f"{where}: a log-likelihood is too large to be one") from None
     contexts = [context for context, _ in _arguments(sample)]
     if contexts:  # acc_mutual_info asks for each option without its question, too
         scores = scores[: contexts.count(contexts[0])]
@@ -182,7 +188,9 @@ def _arguments(sample: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     given = sample.get("arguments") or []
     if isinstance(given, dict):
         given = [(a.get("arg_0"), a.get("arg_1")) for a in given.values() if isinstance(a, dict)]
-    return [(a[0], a[1]) for a in given if len(a) >= 2]
+    if not isinstance(given, list):
+        return []
+    return [(a[0], a[1]) for a in given if isinstance(a, list | tuple) and len(a) >= 2]
 
 
 def _sample(row: Mapping[str, Any], scores: Sequence[float], task: str, where: str) -> _Sample:
@@ -190,7 +198,7 @@ def _sample(row: Mapping[str, Any], scores: Sequence[float], task: str, where: s
     subject = doc.get("subject") if isinstance(doc, dict) else None
     if isinstance(target, str) and target.startswith("["):  # lists are logged as text
         with suppress(ValueError):
-            target = json.loads(target)
+            target = strict_json.loads(target)
     several = target if isinstance(target, list) else [target]
     texts = tuple(str(text).strip() for _, text in _arguments(row))
     return _Sample(
@@ -200,8 +208,14 @@ def _sample(row: Mapping[str, Any], scores: Sequence[float], task: str, where: s
         loglikelihoods=tuple(scores),
         texts=texts[: len(scores)],
         target=tuple(str(one).strip() for one in several),
-        acc=None if acc is None else float(acc),
+        acc=None if acc is None else _acc(acc, where),
     )
+
+
+def _acc(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or value not in (0, 1):
+        raise PredictionsError(f"{where}: acc is {value!r}; it must be 0 or 1")
+    return float(value)
 
 
 def _grades(samples: Sequence[_Sample], log: _Log, notes: list[str]) -> list[bool]:
@@ -236,7 +250,7 @@ def _grades(samples: Sequence[_Sample], log: _Log, notes: list[str]) -> list[boo
 def _correct(sample: _Sample, as_index: bool) -> bool | None:
     """Whether the likeliest option is a right one; None where the target is none of the options."""
     if as_index:
-        known = [int(t) for t in sample.target if t.isdecimal()]
+        known = [int(t) for t in sample.target if t.isdecimal() and len(t) < 10]
         known = [k for k in known if k < len(sample.loglikelihoods)]
     else:
         known = [sample.texts.index(t) for t in sample.target if t in sample.texts]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from howsure import strict_json
 from howsure.errors import PredictionsError
 from howsure.types import LETTERS
 
@@ -88,7 +87,7 @@ def _list(value: object) -> list[float] | None:
         if not value.strip():
             return []
         try:
-            value = json.loads(value)
+            value = strict_json.loads(value)
         except ValueError:
             return None
     if value is None:
@@ -97,7 +96,13 @@ def _list(value: object) -> list[float] | None:
     if not isinstance(items, list) or len(items) < 2:
         return None
     number = all(isinstance(x, int | float) and not isinstance(x, bool) for x in items)
-    return [float(x) for x in items] if number and np.isfinite(items).all() else None
+    if not number:
+        return None
+    try:
+        found = [float(x) for x in items]
+    except OverflowError:
+        return None
+    return found if np.isfinite(found).all() else None
 
 
 def _probabilities(options: Floats, given: NDArray[np.bool_], name: str, where: str) -> bool:
@@ -134,4 +139,4 @@ def _index(chosen: pl.Series, width: NDArray[np.intp], where: str) -> NDArray[np
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else -1
+    return int(text) if text.isdecimal() and len(text) < 10 else -1

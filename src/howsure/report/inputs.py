@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,9 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from howsure import figures
+from howsure import figures, strict_json
 from howsure.errors import PredictionsError, UsageError
+from howsure.figures.paper import check_width
 from howsure.report.parts import Extra
 from howsure.report.publication import write_publication
 from howsure.report.statements import Statements, statements
@@ -81,6 +81,8 @@ def report_paths(
     """
     if not paths:
         raise UsageError("nothing to report; give a run directory or a scores table")
+    if publication is not None:
+        check_width(publication)
     _refuse_overwriting(paths, output)
     sources = [read_source(path) for path in paths]
     scores, predictions = combine(sources)
@@ -172,10 +174,11 @@ def _card(sources: Sequence[Source]) -> Mapping[str, Any]:
 
 def _read_object(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        reason = strict_json.reason(error) if isinstance(error, ValueError) else error.strerror
         raise PredictionsError(
-            f"can't read {path}: {error}; delete it to report without what it says"
+            f"can't read {path}: {reason}; delete it to report without what it says"
         ) from None
     if not isinstance(value, dict):
         raise PredictionsError(f"{path} holds no JSON object; delete it to report without it")
@@ -185,7 +188,7 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
     """A run's own scores.csv must not be replaced by another table."""
     only = len(paths) == 1 and paths[0].resolve() == output.resolve()
-    if (output / CARD).exists() and not only:
+    if not only and ((output / CARD).exists() or (output / PREDICTIONS).exists()):
         raise UsageError(
             f"{output} is a run directory; its scores.csv would be replaced. "
             "Give another folder with --output"
