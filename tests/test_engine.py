@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from howsure.errors import ModelError, UnknownName
-from howsure.lm import AnswerTokens, Hidden, Options, Passage, Place, kernels, tree
+from howsure.lm import AnswerTokens, Hidden, Options, Passage, Place, cascade, kernels, tree
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.engine import TreeReader
 from howsure.lm.memory import Budget
@@ -241,3 +241,18 @@ def test_a_path_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ModelError, match="differs from the plain one by"):
         LanguageModel(make_model("llama"), make_tokenizer(), name="m", engine="tree")
     assert LanguageModel(make_model("llama"), make_tokenizer(), name="m").engine == "plain"
+
+
+def test_real_prompts_are_verified(pair, monkeypatch) -> None:
+    """A fast path that goes wrong on some prompts only is found out on one of them."""
+    fast, plain = pair
+    asked = passages(7, SHUFFLED)
+    before = fast.tokens_read
+    fast.verify(asked)
+    plain.verify(asked)
+    assert fast.tokens_read == before
+    right = cascade.attend
+    wrong = lambda *seen, **how: (right(*seen, **how)[0] * 1.01, right(*seen, **how)[1])  # noqa: E731
+    monkeypatch.setattr(cascade, "attend", wrong)
+    with pytest.raises(ModelError, match=r"--engine plain"):
+        fast.verify(asked)

@@ -22,6 +22,9 @@ from howsure.workers import Failure
 
 NONFINITE = "nonfinite_confidence"
 
+ENGINE = ("engine", "engine_note")
+"""Which path read the model's prompts, and why not the fast one."""
+
 
 @dataclass
 class Held:
@@ -101,7 +104,7 @@ def result(held: Held) -> UnitResult:
     splits = {s: held.usable(s) for s in SPLITS}
     model = next(iter(held.graded.values())).answers.about
     out.card |= {"fingerprint": unit.identity["fingerprint"]}
-    out.card |= {k: model[k] for k in ("parameters", "device", "dtype", "prompting")}
+    out.card |= {k: model[k] for k in ("parameters", "device", "dtype", "prompting", *ENGINE)}
     if splits["test"][0]:
         out.card["prompt"] = as_read(splits["test"][0][0].answer)
     out.card["answers"] = {s: _counted(answers) for s, (answers, _) in splits.items()}

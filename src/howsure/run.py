@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "RunSpec", "run"]
 
+MODEL_CARD = ("fingerprint", "parameters", "device", "dtype", "engine")
+"""What `run.json` tells of each model."""
+
 UNIT_CARD = ("prompting", "prompt", "answers", "released", "excluded", "methods")
 """What `run.json` tells of each model and format."""
 
@@ -415,10 +418,7 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
         stages.update(result.seconds)
     by_unit = {f"{r.model} ({r.format})": r for r in done}
     return {
-        "models": {
-            r.model: {k: r.card[k] for k in ("fingerprint", "parameters", "device", "dtype")}
-            for r in done
-        },
+        "models": {r.model: {k: r.card[k] for k in MODEL_CARD} for r in done},
         "units": {
             name: {k: r.card[k] for k in UNIT_CARD if k in r.card} for name, r in by_unit.items()
         },
@@ -433,6 +433,8 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
 def _prompting_notes(done: Sequence[UnitResult]) -> list[str]:
     """How each model was asked, and where prompts were too long for all their examples."""
     notes = [f"{r.model} ({r.format}) was {r.card['prompting']}" for r in done]
+    slow = {r.model: r.card["engine_note"] for r in done if r.card["engine_note"]}
+    notes += [f"{model}: {note}" for model, note in slow.items()]
     for r in done:
         short = sum(split.get("with_fewer_shots", 0) for split in r.card["answers"].values())
         if short:

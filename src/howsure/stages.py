@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from howsure import methods, records
 from howsure.answers import answer, grade
-from howsure.lm import load
+from howsure.lm import Passage, load
 from howsure.shards import Shard, Shards
 from howsure.types import Estimator, GradedAnswer
 from howsure.unit import Block, Graded, Unit
@@ -156,9 +156,12 @@ class Worker:
                     on_progress=progress,
                 )
             )
+            if recorded is None:
+                lm.verify([Passage.of(a) for a in made], seed=unit.spec.seed)
             about = {"parameters": lm.parameters, "device": str(lm.device)}
             about |= {"dtype": str(lm.dtype).removeprefix("torch."), "rows": len(made)}
             about |= {"prompting": lm.prompting(unit.spec.chat).note}
+            about |= {"engine": lm.engine, "engine_note": lm.engine_note}
             answered = self.store.make(
                 "answers",
                 job.key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,8 +28,8 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 
 def choose(
     engine: str, model: Any, body: Any, pad: int, name: str
-) -> tuple[TreeReader | PlainReader, str]:
-    """The reader to use, and why it is the plain one where the fast one was not ruled out.
+) -> tuple[TreeReader | PlainReader, PlainReader, str]:
+    """The reader to use, the plain one, and why they are the same where the fast one was wanted.
 
     Raises ModelError when the fast path is asked for and can't be had.
     """
@@ -37,7 +38,7 @@ def choose(
     packed, padded = BUDGET.get(model.device.type, BUDGET["cpu"])
     plain = PlainReader(model, body, pad, padded)
     if engine == "plain":
-        return plain, ""
+        return plain, plain, ""
     try:
         tree = TreeReader(body, packed)
         difference = _difference(tree, plain, model)
@@ -48,13 +49,15 @@ def choose(
         why = f"the fast path differs from the plain one by {difference:.1e}"
         return _refused(engine, plain, name, why)
     tree.tokens_read = plain.tokens_read = 0
-    return tree, ""
+    return tree, plain, ""
 
 
-def _refused(engine: str, plain: PlainReader, name: str, why: str) -> tuple[PlainReader, str]:
+def _refused(
+    engine: str, plain: PlainReader, name: str, why: str
+) -> tuple[PlainReader, PlainReader, str]:
     if engine == "tree":
         raise ModelError(f"model {name!r}: {why}; use --engine auto or plain")
-    return plain, f"{why}; the plain path is used, which is several times slower"
+    return plain, plain, f"{why}; the plain path is used, which is several times slower"
 
 
 def _difference(tree: TreeReader, plain: PlainReader, model: Any) -> float:
@@ -79,6 +82,26 @@ def _difference(tree: TreeReader, plain: PlainReader, model: Any) -> float:
     scale = max(float(b.float().abs().max()) for _, b in pairs)
     worst = max(float((a.float() - b.float()).abs().max()) for a, b in pairs)
     return worst / max(scale, 1e-6)
+
+
+def check_items(
+    tree: TreeReader, plain: PlainReader, asks: Sequence[Ask], dtype: torch.dtype, name: str
+) -> None:
+    """Raises ModelError unless both paths read the same of these sequences, one prompt at a time
+    on the plain one. What it reads isn't counted."""
+    before = tree.tokens_read, plain.tokens_read
+    worst = scale = 0.0
+    for wave in tree.waves(asks):
+        mine = wave.rows[-1].float()
+        theirs = torch.cat([plain.rows([asks[i]])[-1] for i in wave.asks]).float()
+        worst = max(worst, float((mine - theirs).abs().max()))
+        scale = max(scale, float(theirs.abs().max()))
+    tree.tokens_read, plain.tokens_read = before
+    if not worst <= _TOLERANCE.get(dtype, 1e-4) * max(scale, 1e-6):
+        raise ModelError(
+            f"model {name!r}: the fast path reads its prompts otherwise than the plain one (they "
+            f"differ by {worst / max(scale, 1e-6):.1e}); use --engine plain, and please report it"
+        )
 
 
 def check_head(lm: LanguageModel, model: Any, body: Any) -> None:
