@@ -205,12 +205,13 @@ def read_recipe(text: str, name: str) -> dict[str, Any]:
     """`load_recipe` of the TOML text itself."""
     try:
         given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"recipe {name!r} is not TOML: {error}") from error
     known = [f.name for f in fields(RunSpec)]
     for key in given:
         if key not in known:
             raise UnknownName(f"setting of recipe {name!r}", key, known)
+    _check_kinds(given, RunSpec, f"recipe {name!r}: ")
     made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     if "load" in made:
         made["load"] = _load_options(made["load"], name)
@@ -221,8 +222,33 @@ def _load_options(given: Mapping[str, Any], recipe: str) -> LoadOptions:
     for key in given:
         if key not in LOAD_OPTIONS:
             raise UnknownName(f"setting of recipe {recipe!r}", f"load.{key}", LOAD_OPTIONS)
+    _check_kinds(given, LoadOptions, f"recipe {recipe!r}: load.")
     made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     return LoadOptions(**made)
+
+
+def _check_kinds(given: Mapping[str, Any], into: Any, where: str) -> None:
+    """Raises UsageError for a value of another kind than its field's."""
+    for field_ in fields(into):
+        if field_.name not in given:
+            continue
+        value, kind = given[field_.name], str(field_.type)
+        if kind.startswith("tuple"):
+            wanted = "a list of texts"
+            fits = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        elif kind.startswith(("Mapping", "LoadOptions")):
+            wanted, fits = "a table", isinstance(value, Mapping)
+            if field_.name == "settings" and fits:
+                wanted = "a table of tables"
+                fits = all(isinstance(v, Mapping) for v in value.values())
+        elif kind == "bool":
+            wanted, fits = "true or false", isinstance(value, bool)
+        elif kind.startswith("int"):
+            wanted, fits = "a whole number", type(value) is int
+        else:
+            wanted, fits = "a text", isinstance(value, str)
+        if not fits:
+            raise UsageError(f"{where}{field_.name} is {str(value)[:60]!r}; it must be {wanted}")
 
 
 def _known(kind: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 METHODS = ("zero_shot", "probe", "lora", "lora_prompt", "likelihood", "subject_prior")
 """In display order: the four of the published picture, then the two plain baselines."""
 
+_NO_NUMBER = (ValueError, ArithmeticError)
+
 BASELINES = ("likelihood", "subject_prior")
 
 TRAINED = ("probe", "lora", "lora_prompt", "subject_prior")
@@ -238,7 +240,7 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
                 )
     except BundleError:
         raise
-    except (UsageError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except (UsageError, LookupError, TypeError, AttributeError, RuntimeError, *_NO_NUMBER) as error:
         lacking = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         first = next(iter(lacking.splitlines()), type(error).__name__)
         raise BundleError(

@@ -32,7 +32,7 @@ def read_table(path: Path) -> pl.DataFrame:
     readers: Mapping[str, Callable[[Path], pl.DataFrame]] = {
         ".csv": _read_csv,
         ".jsonl": _read_jsonl,
-        ".parquet": pl.read_parquet,
+        ".parquet": _read_parquet,
     }
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix not in readers or path.name.endswith(".parquet.gz"):
@@ -101,6 +101,20 @@ def _read_csv(path: Path) -> pl.DataFrame:
                 f"{path}, line 1: the column {name!r} is there twice; remove one"
             )
     return pl.read_csv(text.encode(), infer_schema=False)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    """By way of Arrow: it verifies checksums, and a damaged file is an error, not a panic."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            frame = pl.from_arrow(file.read())
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _read_jsonl(path: Path) -> pl.DataFrame:
