@@ -45,7 +45,7 @@ HOMES = {
         "recorded",
         "summary",
     },
-    "pyarrow": {"graded", "questions", "records", "tables"},
+    "pyarrow": {"graded", "questions", "recorded", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
     "markupsafe": {"report"},
