@@ -19,7 +19,8 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors strict_json notebook types grading questions prompts lm graded asking answers methods "
+    "errors strict_json notebook types grading questions prompts api lm graded asking answers "
+    "judges methods "
     "calibrate metrics intervals cells tables scores figures report store shards lock "
     "records spec plan estimate workers unit stages outcome grid scheduler progress status "
     "run recorded choose summary cli __main__"
@@ -52,7 +53,17 @@ HOMES = {
     "rich": {"progress", "summary", "choose", "estimate"},
     "typer": {"cli"},
     "numpy": {
-        *("types", "answers", "lm", "methods", "calibrate", "metrics", "intervals", "tables"),
+        *(
+            "types",
+            "answers",
+            "judges",
+            "lm",
+            "methods",
+            "calibrate",
+            "metrics",
+            "intervals",
+            "tables",
+        ),
         *("scores", "figures", "report", "records", "outcome", "grid", "recorded", "choose"),
         "estimate",
     },

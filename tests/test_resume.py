@@ -242,7 +242,8 @@ def test_the_sources_of_each_stage_are_there():
 
 
 @pytest.mark.parametrize(
-    ("entry", "sources"), [("answers", unit._GRADING), ("methods", unit._ESTIMATING)]
+    ("entry", "sources"),
+    [("answers", unit._GRADING), ("judges", unit._GRADING), ("methods", unit._ESTIMATING)],
 )
 def test_all_that_a_stage_imports_is_in_its_keys(entry, sources):
     """Every module of ours that it reaches, but those that only show values or refuse files."""

@@ -17,7 +17,7 @@ import pytest
 from howsure import records, shards
 from howsure.errors import StoreError, UsageError
 from howsure.shards import Shards, key_of
-from howsure.types import Answer, GradedAnswer
+from howsure.types import Answer, GradedAnswer, Ungraded
 
 ANSWERS = [
     Answer(
@@ -181,11 +181,13 @@ def test_the_same_answers_make_the_same_bytes(tmp_path):
 
 def test_every_field_has_a_column():
     assert set(records._ANSWER) == {f.name for f in fields(Answer)} - {"model"}
-    assert set(records._GRADE) == {f.name for f in fields(GradedAnswer)} - {"answer"}
+    graded = {f.name for kind in (GradedAnswer, Ungraded) for f in fields(kind)}
+    assert set(records._GRADE) == graded - {"answer"}
 
 
 def test_grades_and_probabilities_belong_to_their_answers(tmp_path):
     graded = [GradedAnswer(a, i % 2 == 0, "exact") for i, a in enumerate(ANSWERS)]
+    graded[1] = Ungraded(ANSWERS[1], "judge:x", "neither yes nor no")
     records.write_grades(tmp_path / "grades", graded)
     assert records.read_grades(tmp_path / "grades", ANSWERS) == graded
     with pytest.raises(StoreError, match="other answers"):

@@ -7,6 +7,7 @@ HowsureError                 one clear line: what is wrong, where, what to do; e
 │   ├── PredictionsError     predictions or a scores table that can't be used
 │   ├── ModelError           a checkpoint, tokenizer or adapter that can't be used
 │   └── BundleError          a saved estimator that can't be used
+├── ApiError                 a server that can't be reached, refuses, or answers with nonsense
 ├── StoreError               what a run keeps can't be written, or has been damaged meanwhile
 └── FitError                 training could not be done with the answers at hand
 """
@@ -55,6 +56,10 @@ class ModelError(UsageError):
 
 class BundleError(UsageError):
     """A saved estimator that can't be used."""
+
+
+class ApiError(HowsureError):
+    """A server that can't be reached, refuses, or answers with something else than asked for."""
 
 
 class StoreError(HowsureError):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howsure.errors import StoreError
-from howsure.types import Answer, GradedAnswer
+from howsure.types import Answer, GradedAnswer, Ungraded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _ANSWER = tuple(f.name for f in fields(Answer) if f.name != "model")
 """Not `model`: that is a name, and a shard belongs to whoever has the same weights."""
 
-_GRADE = tuple(f.name for f in fields(GradedAnswer) if f.name != "answer")
+_GRADE = ("is_correct", "grader", "reason")
+"""`is_correct` is null where there is no verdict, and then only there is a reason."""
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:
@@ -35,22 +36,26 @@ def read_answers(path: Path, model: str) -> list[Answer]:
     return [Answer(**dict(zip(_ANSWER, row, strict=True)), model=model) for row in rows]
 
 
-def write_grades(path: Path, graded: Sequence[GradedAnswer]) -> None:
+def write_grades(path: Path, graded: Sequence[GradedAnswer | Ungraded]) -> None:
     """One row per answer, with its question's id."""
-    columns = {name: [getattr(g, name) for g in graded] for name in _GRADE}
-    ids = [g.answer.question_id for g in graded]
-    _write(path, {"question_id": ids, **columns}, GradedAnswer)
+    columns: dict[str, list[Any]] = {
+        "question_id": [g.answer.question_id for g in graded],
+        "is_correct": [g.is_correct if isinstance(g, GradedAnswer) else None for g in graded],
+        "grader": [g.grader for g in graded],
+        "reason": [g.reason if isinstance(g, Ungraded) else "" for g in graded],
+    }
+    _write(path, columns, GradedAnswer)
 
 
-def read_grades(path: Path, answers: Sequence[Answer]) -> list[GradedAnswer]:
+def read_grades(path: Path, answers: Sequence[Answer]) -> list[GradedAnswer | Ungraded]:
     """The grades of just these answers. Raises StoreError for those of others."""
     columns = _read(path, ("question_id", *_GRADE))
     if columns["question_id"] != [a.question_id for a in answers]:
         raise StoreError(f"{path} holds grades of other answers; remove its folder and run again")
     rows = zip(*(columns[name] for name in _GRADE), strict=True)
     return [
-        GradedAnswer(a, **dict(zip(_GRADE, row, strict=True)))
-        for a, row in zip(answers, rows, strict=True)
+        Ungraded(a, grader, reason) if right is None else GradedAnswer(a, right, grader)
+        for a, (right, grader, reason) in zip(answers, rows, strict=True)
     ]
 
 

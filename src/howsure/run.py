@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from howsure import graded, lock, methods, scheduler, store
+from howsure.api import Limits
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grid import Grid
+from howsure.judges import NEITHER, local_model
+from howsure.judges.opening import label
 from howsure.lm import embedded_names, loading
 from howsure.lm.names import fill_in
 from howsure.lm.precision import pick_device, pick_dtype, threads, visible_gpus
@@ -30,7 +33,7 @@ from howsure.spec import RunSpec
 from howsure.stages import AnyJob, Made, Worker
 from howsure.status import Tracker
 from howsure.store import RunDirectory
-from howsure.unit import SPLITS, Unit, identity_of, released_answers
+from howsure.unit import SPLITS, Unit, grader_identity, identity_of, released_answers
 from howsure.workers import Executor, Failure, InProcess, Processes
 
 if TYPE_CHECKING:
@@ -94,6 +97,7 @@ def run(
     at_once: int | None = None,
     cache: Path | None = None,
     recompute: bool = True,
+    limits: Limits | None = None,
 ) -> RunResult:
     """Questions → answers → estimators → scores → report, in `spec.output`.
 
@@ -104,6 +108,7 @@ def run(
     standard error), `at_once` says how many worker processes there are (None: as many as cores,
     memory and work allow). `cache` is a folder in which runs share what they make (None: each keeps
     its own); with `recompute=False` a damaged piece of it is refused instead of made again.
+    `limits` says how much is asked of servers at once, and how long.
     """
     start = time.perf_counter()
     names = _model_names(spec)
@@ -118,12 +123,12 @@ def run(
         card = _card(spec, plan, means)
         grid, show = _grid(units, shards, directory, card, show)
         with _watched(directory, card, show):
-            _carry_out(grid, units, shards, means, show)
+            _carry_out(grid, Worker(tuple(units), shards, limits or Limits()), means, show)
             results = list(grid.results())
             done = [r for r in results if isinstance(r, UnitResult)]
             failures = _failures(units, results)
             card |= _outcome(done, failures)
-            card["notes"] += _prompting_notes(done)
+            card["notes"] += [*_prompting_notes(done), *_ungraded_notes(done)]
             card["shards"] = {"made": grid.made.total(), "reused": grid.reused.total()}
             show.say("scoring")
             predictions = _collect(done)
@@ -190,11 +195,7 @@ def _grid(
     return grid, tracker
 
 
-def _carry_out(
-    grid: Grid, units: Sequence[Unit], shards: Shards, means: Means, show: Display
-) -> None:
-    worker = Worker(tuple(units), shards)
-
+def _carry_out(grid: Grid, worker: Worker, means: Means, show: Display) -> None:
     def hire() -> Executor[AnyJob, Made]:
         if means.workers == 1 and not means.gpus:
             return InProcess(worker)
@@ -259,8 +260,9 @@ def _check_adapters(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> None
 def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> list[Unit]:
     """Model by model, so that a worker often has the model of the next job already."""
     device = pick_device(spec.device)
+    grader = grader_identity(spec, device)
     return [
-        Unit(name, model, format, spec, plan, identity, released)
+        Unit(name, model, format, spec, plan, identity, released, grader)
         for name, model in names.items()
         for path in [loading.find_checkpoint(model, spec.load)]
         for identity in [identity_of(path, device, spec.dtype, spec.load)]
@@ -286,6 +288,8 @@ def _means(
         at_once = len(gpus)
     if at_once is None:
         largest = max(_bytes_needed(loading.find_checkpoint(u.model, spec.load)) for u in units)
+        judge = local_model(spec.grader)
+        largest += _bytes_needed(loading.find_checkpoint(judge)) if judge else 0
         at_once = min(cores, max(1, _free_memory() // largest))
     pieces = sum(len(u.blocks(split)) for u in units for split in SPLITS)
     count = max(1, min(at_once, max(len(units), pieces // 2)))
@@ -400,6 +404,7 @@ def _card(spec: RunSpec, plan: Plan, means: Means) -> dict[str, Any]:
             "shots": max(map(len, plan.examples.values()), default=0),
             "workers": means.workers,
             "threads_each": means.threads,
+            "grader": label(spec.grader) if "open" in plan.formats else None,
         },
         "questions": dict(plan.card),
         "notes": list(plan.notes),
@@ -439,6 +444,19 @@ def _prompting_notes(done: Sequence[UnitResult]) -> list[str]:
         short = sum(split.get("with_fewer_shots", 0) for split in r.card["answers"].values())
         if short:
             notes.append(f"{r.model} ({r.format}): {short} prompts have fewer examples, to fit")
+    return notes
+
+
+def _ungraded_notes(done: Sequence[UnitResult]) -> list[str]:
+    """Where a judge gave no verdict."""
+    notes = []
+    for r in done:
+        n = sum(why == NEITHER for why in r.card["excluded"].values())
+        if n:
+            notes.append(
+                f"{r.model} ({r.format}): {n} answers have no grade, the judge said neither yes "
+                "nor no; they count nowhere, and run.json names them under excluded"
+            )
     return notes
 
 

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from howsure import judges
 from howsure.asking import LONG_PROMPTS, Asking, LongPrompts
 from howsure.calibrate import CALIBRATIONS
 from howsure.errors import UnknownName, UsageError
@@ -76,6 +77,8 @@ class RunSpec:
     graded_answers: str | None = None
     """Graded answers of the models that someone released, to train on instead of asking training
     questions: a folder or Hub id, likewise."""
+    grader: str = judges.MATCH
+    """Who says whether a free answer is right: "match", "judge:MODEL" or "openai:NAME@URL"."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Method → what differs from its published setting, as `methods.spec_from` takes it."""
 
@@ -109,7 +112,9 @@ class RunSpec:
             if number is not None and number < least:
                 raise UsageError(f"{option} {number}: it must be at least {least}")
         self.load.check(self.models)
+        judges.check(self.grader)
         self._check_released()
+        self._check_grader("open" in self.formats or not self.formats)
         if self.choose_by and self.formats and "choice" not in self.formats:
             raise UsageError(
                 f"--choose-by {self.choose_by} has no effect with --format open; leave it out, "
@@ -130,6 +135,14 @@ class RunSpec:
         if self.graded_answers and not self.trained:
             raise UsageError(
                 f"--graded-answers {self.graded_answers} has no effect: no method is trained"
+            )
+
+    def _check_grader(self, is_open: bool) -> None:
+        """Raises UsageError where a grader would have nothing to grade."""
+        if self.grader != judges.MATCH and not is_open:
+            raise UsageError(
+                f"--grader {self.grader} has no effect: choices are graded exactly; leave it out, "
+                "or ask with --format open"
             )
 
     @property

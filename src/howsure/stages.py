@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from howsure import methods, records
-from howsure.answers import answer, grade
-from howsure.lm import Passage, load
+from howsure.answers import answer
+from howsure.api import Limits
+from howsure.judges import MATCH, Judge, grade_with, local_model
+from howsure.judges.opening import open_judge
+from howsure.lm import LoadOptions, Passage, load
 from howsure.shards import Shard, Shards
-from howsure.types import Estimator, GradedAnswer
+from howsure.types import Estimator, GradedAnswer, Ungraded
 from howsure.unit import Block, Graded, Unit
 from howsure.workers import Report
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from howsure.lm.model import LanguageModel
 
 TABLE = "table.parquet"
+REPLIES = "replies"
+"""Where in the store the replies of servers are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,9 @@ def usable(unit: Unit, graded: Graded, store: Shards) -> tuple[list[GradedAnswer
     """A block's graded answers that can be used; the ids of the others, with the reason."""
     answers = records.read_answers(store.open(graded.answers) / TABLE, unit.name)
     rows = records.read_grades(store.open(graded.grades) / TABLE, answers)
-    noted = {a.question_id: a.note for a in answers if a.note}
-    return [g for g in rows if not g.answer.note], noted
+    noted = {g.answer.question_id: g.reason for g in rows if isinstance(g, Ungraded)}
+    noted |= {a.question_id: a.note for a in answers if a.note}
+    return [g for g in rows if isinstance(g, GradedAnswer) and not g.answer.note], noted
 
 
 @dataclass
@@ -105,8 +111,11 @@ class Worker:
 
     units: tuple[Unit, ...]
     store: Shards
+    limits: Limits = field(default_factory=Limits)
+    """How much is asked of a server at once, and how long."""
     _model: tuple[str, LanguageModel] | None = field(default=None, repr=False)
     _held: tuple[str, Estimator] | None = field(default=None, repr=False)
+    _judge: tuple[str, Judge] | None = field(default=None, repr=False)
 
     def __call__(self, job: AnyJob, report: Report) -> Made:
         unit = self.units[job.unit]
@@ -172,7 +181,11 @@ class Worker:
         begin = time.perf_counter()
         # Read again, so that what is graded is what later stages will read.
         held = records.read_answers(self.store.open(answered) / TABLE, unit.name)
-        graded = list(recorded) if recorded is not None else grade(questions, held)
+        graded: list[GradedAnswer | Ungraded] = (
+            list(recorded)
+            if recorded is not None
+            else grade_with(self._judging(unit, lm), unit.graded_by, questions, held)
+        )
         grades = self.store.make(
             "grades",
             unit.grades_key(job.block, answered),
@@ -181,6 +194,24 @@ class Worker:
             about={"rows": len(graded)},
         )
         return answered, grades
+
+    def _judging(self, unit: Unit, lm: LanguageModel) -> Judge:
+        """Who grades the unit's free answers; a model that judges itself is not loaded twice."""
+        spec, grader = unit.spec, unit.spec.grader if unit.format == "open" else MATCH
+        if local_model(grader) == unit.model and spec.load == LoadOptions():
+            from howsure.judges.local import LocalJudge
+
+            return LocalJudge(lm)
+        if self._judge is None or self._judge[0] != grader:
+            made = open_judge(
+                grader,
+                device=spec.device,
+                dtype=spec.dtype,
+                limits=self.limits,
+                cache=self.store.root / REPLIES,
+            )
+            self._judge = (grader, made)
+        return self._judge[1]
 
     def _fit(self, unit: Unit, lm: LanguageModel, job: FitJob, progress: Any) -> Shard:
         train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))

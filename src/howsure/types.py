@@ -127,6 +127,15 @@ class GradedAnswer:
     grader: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ungraded:
+    """An answer on which the grader gave no verdict."""
+
+    answer: Answer
+    grader: str
+    reason: str
+
+
 @runtime_checkable
 class Estimator(Protocol):
     """Says how likely each answer is to be correct."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from howsure import graded, methods
 from howsure.answers import MAX_TOKENS
+from howsure.judges import MATCH, local_model
+from howsure.judges.opening import label
 from howsure.lm import LoadOptions, embedded_names, loading
 from howsure.lm.merging import find_adapter
 from howsure.lm.names import fill_in, find_known
@@ -27,8 +29,8 @@ SPLITS: tuple[Split, ...] = ("training", "validation", "test")
 BLOCK = 1024
 """Questions at most that are answered, or predicted, as one shard: minutes on a large model."""
 
-_READING = ("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "lm")
-_GRADING = (*_READING, "grading.py")
+_READING = ("errors.py", "types.py", "prompts.py", "api.py", "asking.py", "answers.py", "lm")
+_GRADING = (*_READING, "grading.py", "judges")
 _ESTIMATING = (*_READING, "methods")
 """The sources that decide a stage's result: other code has other keys."""
 
@@ -38,7 +40,7 @@ _BY_CONTENT = {
     *("output", "models", "questions", "train_questions", "data_dir", "methods", "subjects"),
     *("formats", "shots", "limit", "train_size", "calibrate", "seed", "device", "dtype"),
     *("settings", "choose_by", "load", "chat", "shuffle_shots", "long_prompts"),
-    *("query_adapter", "graded_answers"),
+    *("query_adapter", "graded_answers", "grader"),
 }
 """Settings that are in the keys as what they lead to (weights, questions, examples, method specs),
 or that a stage doesn't see. Any other one, also one that is yet to be invented, is in every key."""
@@ -80,6 +82,13 @@ class Unit:
     """What its weights, tokenizer and arithmetic are: see `identity_of`."""
     released: graded.Source | None = None
     """Training answers that are read instead of asked for."""
+    grader: Mapping[str, Any] = field(default_factory=lambda: {"name": MATCH})
+    """Who grades free answers: its `name`, and what it is where it is a local model."""
+
+    @property
+    def graded_by(self) -> str:
+        """The name of who grades free answers, as each grade holds it."""
+        return str(self.grader["name"])
 
     def questions(self, block: Block) -> Questions:
         return self._all(block.split)[block.start : block.stop]
@@ -130,7 +139,12 @@ class Unit:
     def grades_key(self, block: Block, answers: Shard) -> str:
         right: list[Any] = [[q.id, q.reference, list(q.choices)] for q in self.questions(block)]
         right += [g.is_correct for g in self.recorded(block) or ()]
-        content = {"code": code(_GRADING), "answers": answers.digest, "references": right}
+        content: dict[str, Any] = {
+            "code": code(_GRADING),
+            "answers": answers.digest,
+            "references": right,
+        }
+        content |= {"grader": dict(self.grader) if self.format == "open" else None}
         return key_of("grades", content | {"options": self._options()})
 
     def estimator_key(self, method: str, train: Sequence[Graded], valid: Sequence[Graded]) -> str:
@@ -211,6 +225,18 @@ def identity_of(path: Path, device: str, dtype: str, options: LoadOptions) -> di
         "device_map": options.device_map,
         "versions": versions,
     }
+
+
+def grader_identity(spec: RunSpec, device: str) -> dict[str, Any]:
+    """Who grades free answers: the name, and of a local model what `identity_of` says.
+
+    Raises as `loading.find_checkpoint` does for a local model that there isn't.
+    """
+    model = local_model(spec.grader)
+    if model is None:
+        return {"name": label(spec.grader)}
+    path = loading.find_checkpoint(model)
+    return {"name": label(spec.grader)} | identity_of(path, device, spec.dtype, LoadOptions())
 
 
 @cache

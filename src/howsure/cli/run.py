@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from howsure.api import Limits
 from howsure.cli.base import Debug, Output, summarise
 from howsure.errors import HowsureError
 
@@ -194,6 +195,23 @@ def run(
             "questions; {model} and {format} likewise.",
         ),
     ] = None,
+    grader: Annotated[
+        str | None,
+        typer.Option(
+            metavar="match|judge:MODEL|openai:NAME@URL",
+            help="Who says whether a free answer is right: a normalised match (the default), a "
+            "local model, or one on an OpenAI-compatible server.",
+        ),
+    ] = None,
+    api_concurrency: Annotated[
+        int, typer.Option(metavar="N", help="Requests to a server at a time, in each worker.")
+    ] = Limits().concurrency,
+    api_deadline: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="For all requests about 1,024 answers, retries included."
+        ),
+    ] = Limits().deadline,
     output: Output = None,
     status: Annotated[
         Path | None,
@@ -271,6 +289,7 @@ def run(
         "trust_remote_code": trust_remote_code,
         "query_adapter": query_adapter,
         "graded_answers": graded_answers,
+        "grader": grader,
         "output": output,
     }
     changes = {
@@ -278,6 +297,7 @@ def run(
         for name, value in given.items()
         if value is not None and value != []
     }
+    limits = Limits(concurrency=api_concurrency, deadline=api_deadline)
     spec = build(recipe, changes)
     if dry_run:
         from howsure.estimate import estimate
@@ -289,7 +309,7 @@ def run(
     from howsure import run as running
 
     with _resumable(spec.output):
-        result = running.run(spec, cache=cache, recompute=recompute)
+        result = running.run(spec, cache=cache, recompute=recompute, limits=limits)
     _finish(result)
 
 

@@ -1,0 +1,328 @@
+"""An OpenAI-compatible server: requests with retries, a limit of concurrency, a cache, a deadline.
+
+What a server says is untrusted: its size is limited, its shape is checked, redirects are not
+followed. The key comes from the environment only and goes into no file, message or cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import random
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+
+from howsure.errors import ApiError, UsageError
+
+PREFIX = "openai:"
+OPENAI = "https://api.openai.com/v1"
+KEY = "HOWSURE_API_KEY"
+OPENAI_KEY = "OPENAI_API_KEY"
+"""The second is sent to OpenAI only: it is often set for other programs."""
+
+_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+_MOST_BYTES = 10_000_000
+_LONGEST_PAUSE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A model on a server."""
+
+    name: str
+    url: str = OPENAI
+    """Up to and including "/v1"."""
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.name}@{self.url}"
+
+
+def is_server(name: str) -> bool:
+    """Whether a model's name means a server: "openai:NAME" or "openai:NAME@URL"."""
+    return name.startswith(PREFIX)
+
+
+def parse(text: str) -> Server:
+    """The server of "openai:NAME@URL"; without an URL it is OpenAI's own. Raises UsageError."""
+    found = re.fullmatch(rf"{PREFIX}(?P<name>\S+?)(?:@(?P<url>\w+://\S*))?", text)
+    url = urlsplit((found and found["url"]) or OPENAI)
+    try:
+        usable = found and url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # a port that is no number
+        usable = False
+    if not found or not usable:
+        # Not repeated whole: a secret may be in it.
+        raise UsageError(
+            f"{text.split('@')[0]!r}: a server is given as {PREFIX}NAME@URL, for example "
+            f"{PREFIX}llama@http://localhost:8000/v1"
+        )
+    if url.username or url.password or url.query or url.fragment:
+        raise UsageError(
+            f"{PREFIX}{found['name']}: the address must hold no user, key or query, it would be "
+            f"written down; put the key into the environment variable {KEY}"
+        )
+    return Server(found["name"], url.geturl().rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is asked of a server at once, and how long."""
+
+    concurrency: int = 8
+    """Requests that are under way at the same time."""
+    deadline: float = 3600.0
+    """Seconds for all requests of one call."""
+    timeout: float = 120.0
+    """Seconds in which a server has to say something."""
+    attempts: int = 6
+    pause: float = 1.0
+    """Seconds before the second attempt; each further one waits twice as long."""
+
+    def __post_init__(self) -> None:
+        for option, number in (
+            ("--api-concurrency", self.concurrency),
+            ("--api-deadline", self.deadline),
+        ):
+            if not number >= 1:
+                raise UsageError(f"{option} {number:g}: it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server said, as far as it is used."""
+
+    text: str
+    tokens: tuple[tuple[str, float], ...] | None
+    """The tokens with their log-probabilities; None where the server gives none."""
+    first: Mapping[str, float] | None
+    """The likeliest first tokens with their log-probabilities; None likewise."""
+
+
+class Client:
+    """Asks one server. `cache` is a folder of replies by what was asked; None: nothing is kept."""
+
+    def __init__(
+        self, server: Server, limits: Limits | None = None, cache: Path | None = None
+    ) -> None:
+        self.server, self._limits, self._cache = server, limits or Limits(), cache
+        key = os.environ.get(KEY, "")
+        if not key and urlsplit(server.url).hostname == urlsplit(OPENAI).hostname:
+            key = os.environ.get(OPENAI_KEY, "")
+        if not key.isascii() or any(c.isspace() for c in key.strip()):
+            raise ApiError(f"the key in {KEY} has characters that no key can have; set it again")
+        self._key = key.strip()
+        self._opener = urllib.request.build_opener(_NoRedirects)
+
+    def ask(
+        self,
+        path: str,
+        bodies: Sequence[Mapping[str, Any]],
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Reply]:
+        """The replies to these requests, in their order; equal ones are sent once.
+
+        `path` is "chat/completions" or "completions"; temperature 0 and the model's name are put
+        in. Raises ApiError when one can't be had; replies that came before are in the cache.
+        """
+        whole = [{"model": self.server.name, "temperature": 0, **b} for b in bodies]
+        names = [self._name(path, b) for b in whole]
+        until, stop = time.monotonic() + self._limits.deadline, Event()
+        with ThreadPoolExecutor(self._limits.concurrency) as pool:
+            futures = {
+                name: pool.submit(self._reply, name, path, body, until, stop)
+                for name, body in dict(zip(names, whole, strict=True)).items()
+            }
+            try:
+                for done, future in enumerate(as_completed(futures.values()), 1):
+                    future.result()
+                    if on_progress:
+                        on_progress(done, len(futures))
+            except BaseException:
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [futures[name].result() for name in names]
+
+    def _name(self, path: str, body: Mapping[str, Any]) -> str:
+        content = json.dumps([self.server.url, path, body], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _reply(
+        self, name: str, path: str, body: Mapping[str, Any], until: float, stop: Event
+    ) -> Reply:
+        kept = self._kept(name)
+        if kept is not None:
+            return kept
+        reply = self._asked(path, dict(body), until, stop)
+        self._keep(name, reply)
+        return reply
+
+    def _asked(self, path: str, body: dict[str, Any], until: float, stop: Event) -> Reply:
+        why, attempt = "", 0
+        while attempt < self._limits.attempts:
+            left = until - time.monotonic()
+            if left <= 0 or stop.is_set():
+                last = f" (last: {why})" if why else ""
+                raise self._error(
+                    f"not all replies came within {self._limits.deadline:g} seconds{last}; "
+                    "what came is kept: run the same command again, or raise --api-deadline"
+                )
+            attempt += 1
+            try:
+                return read(self._post(path, body, min(self._limits.timeout, left), until))
+            except urllib.error.HTTPError as error:
+                why = self._said(error)
+                if error.code == 400 and _adapted(body, why):
+                    attempt -= 1
+                    continue
+                if error.code not in _RETRIED:
+                    raise self._error(f"{why}{self._remedy(error.code)}") from None
+                asked_for = _seconds(error.headers.get("Retry-After"))
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", None) or error
+                why, asked_for = str(reason) or type(error).__name__, 0.0
+            except ValueError as error:
+                why, asked_for = str(error), 0.0
+            if attempt < self._limits.attempts:
+                pause = self._limits.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                pause = min(
+                    max(pause, asked_for), _LONGEST_PAUSE, max(0.0, until - time.monotonic())
+                )
+                stop.wait(pause)
+        raise self._error(
+            f"no usable reply in {attempt} attempts (last: {why[:200]}); what came is kept: run "
+            "the same command again once the server answers"
+        )
+
+    def _post(self, path: str, body: Mapping[str, Any], timeout: float, until: float) -> bytes:
+        headers = {"Content-Type": "application/json", "User-Agent": "howsure"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        request = urllib.request.Request(
+            f"{self.server.url}/{path}", json.dumps(body).encode(), headers, method="POST"
+        )
+        with self._opener.open(request, timeout=timeout) as response:
+            parts, size = [], 0
+            while part := response.read1(1 << 16):
+                parts.append(part)
+                size += len(part)
+                if size > _MOST_BYTES:
+                    raise ValueError(f"a reply of more than {_MOST_BYTES:,} bytes")
+                if time.monotonic() > until:
+                    raise TimeoutError("the reply did not end in time")
+        return b"".join(parts)
+
+    def _said(self, error: urllib.error.HTTPError) -> str:
+        """The status, and the server's own words on it, in one line and without the key."""
+        text = ""
+        with suppress(OSError, ValueError, http.client.HTTPException):
+            text = error.read(20_000).decode("utf-8", "replace")
+            told = json.loads(text)
+            inner = told.get("error", told) if isinstance(told, dict) else told
+            text = str(inner.get("message", inner) if isinstance(inner, dict) else inner)
+        line = "".join(c if c.isprintable() else " " for c in text)
+        line = " ".join(line.replace(self._key, "***").split() if self._key else line.split())
+        return f"status {error.code}" + (f", {line[:200]!r}" if line else "")
+
+    def _remedy(self, code: int) -> str:
+        if code in (401, 403):
+            sent = "the key in the environment was not accepted" if self._key else "no key was sent"
+            return f"; {sent}: set {KEY}"
+        if 300 <= code < 400:
+            return "; redirects are not followed: give the address itself"
+        return "; check the model's name and the address (it usually ends with /v1)"
+
+    def _error(self, what: str) -> ApiError:
+        return ApiError(f"server {self.server.url}, model {self.server.name!r}: {what}")
+
+    # what is kept -------------------------------------------------------------------------------
+
+    def _file(self, name: str) -> Path | None:
+        return self._cache / name[:2] / f"{name}.json" if self._cache else None
+
+    def _kept(self, name: str) -> Reply | None:
+        file = self._file(name)
+        try:
+            held = json.loads(file.read_text(encoding="utf-8")) if file else None
+            if held is None:
+                return None
+            tokens = held["tokens"]
+            pairs = None if tokens is None else tuple((str(t), float(p)) for t, p in tokens)
+            return Reply(str(held["text"]), pairs, held["first"])
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: asked again
+            return None
+
+    def _keep(self, name: str, reply: Reply) -> None:
+        file = self._file(name)
+        if file is None:
+            return
+        temporary = file.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}")
+        with suppress(OSError):  # without a cache the work can still be done
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(asdict(reply)), encoding="utf-8")
+            temporary.replace(file)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect could send the key and the questions elsewhere."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def read(data: bytes) -> Reply:
+    """A server's JSON as a reply. Raises ValueError for anything of another shape."""
+    try:
+        whole = json.loads(data)
+    except ValueError:
+        raise ValueError(f"no JSON: {data[:60]!r}") from None
+    try:
+        choice = whole["choices"][0]
+        if "message" in choice:
+            text = choice["message"]["content"] or ""
+            given = (choice.get("logprobs") or {}).get("content")
+            tokens = given and [(t["token"], float(t["logprob"])) for t in given]
+            first = given and {t["token"]: float(t["logprob"]) for t in given[0]["top_logprobs"]}
+        else:
+            text = choice["text"]
+            given = choice.get("logprobs") or {}
+            names, values = given.get("tokens"), given.get("token_logprobs") or ()
+            tokens = names and [(t, float(v)) for t, v in zip(names, values, strict=True)]
+            top = given.get("top_logprobs")
+            first = top and {t: float(v) for t, v in top[0].items()}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        shown = json.dumps(whole)[:80]
+        raise ValueError(f"a reply of another shape ({type(error).__name__}): {shown}") from None
+    if not isinstance(text, str):
+        raise ValueError(f"a reply whose text is no text: {json.dumps(text)[:60]}")
+    return Reply(text, tuple(tokens) if tokens else None, first or None)
+
+
+def _adapted(body: dict[str, Any], why: str) -> bool:
+    """Whether the request could be changed to what the server's newer models ask for."""
+    if "max_completion_tokens" in why and "max_tokens" in body:
+        body["max_completion_tokens"] = body.pop("max_tokens")
+        return True
+    if "'temperature'" in why and "temperature" in body:
+        del body["temperature"]
+        return True
+    return False
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:  # a date; our own pause will do
+        return 0.0
