@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,15 +46,12 @@ class Held:
     """Seconds spent on loading the model, by all workers."""
 
     def usable(self, split: Split) -> tuple[list[GradedAnswer], dict[str, str]]:
-        """A split's graded answers that can be used; the ids of the others, with the reason.
-
-        Only the first has its prompt, to be shown: those of all would fill the memory.
-        """
+        """A split's graded answers that can be used; the ids of the others, with the reason."""
         answers: list[GradedAnswer] = []
         excluded: dict[str, str] = {}
         for block in self.unit.blocks(split):
             mine, others = usable(self.unit, self.graded[block], self.store)
-            answers += [g if not answers and i == 0 else _lean(g) for i, g in enumerate(mine)]
+            answers += mine
             excluded |= others
         return answers, excluded
 
@@ -123,10 +120,6 @@ def result(held: Held) -> UnitResult:
             except FitError as error:
                 out.failures.append(held.failed(method, Failure.of(error)))
     return out
-
-
-def _lean(graded: GradedAnswer) -> GradedAnswer:
-    return replace(graded, answer=replace(graded.answer, prompt="", prefix=""))
 
 
 def _add(
