@@ -12,51 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from threading import Event, Thread
 
-_ONE_RUN = """
-import json, resource, sys, threading, time
-from pathlib import Path
+from transformers import AutoTokenizer
+
+import howsure
+from bench import body
+from howsure.progress import Display
 from howsure.run import RunSpec, run
-from howsure import stages
 
-def now():
-    pages = int(open("/proc/self/statm").read().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-seen = []
-load = stages.Worker._load
-def loaded(self, unit, report):
-    made = load(self, unit, report)
-    if not seen:
-        seen.append(now())
-    return made
-stages.Worker._load = loaded
-folder, mmlu, limit, out = sys.argv[1:]
-spec = RunSpec(output=Path(out), models=(folder,), questions="mmlu", data_dir=Path(mmlu),
-               formats=("choice",), methods=("zero_shot",), calibrate="none",
-               limit=int(limit) or None)
-most, ended = [0.0], []
-def watch():
-    while not ended:
-        most[0] = max(most[0], now())
-        time.sleep(0.05)
-thread = threading.Thread(target=watch)
-thread.start()
-module = sys.modules["howsure.run"]
-collect = module._collect
-def collected(done):
-    ended.append(1)  # what comes after is the scores and the report
-    return collect(done)
-module._collect = collected
-result = run(spec, at_once=1)
-thread.join()
-n = int(result.scores["n"].sum()) if "n" in result.scores.columns else 0
-print(json.dumps({"loaded_mib": round(seen[0], 1), "peak_mib": round(most[0], 1), "n": n}))
-"""
+_EVERY = 0.05
+"""Seconds between two looks at the memory."""
 
 
 def main() -> None:
@@ -65,29 +36,81 @@ def main() -> None:
     )
     parser.add_argument("--mmlu", type=Path, required=True, help="folder of the MMLU questions")
     parser.add_argument("--limits", type=int, nargs="+", default=[18, 0], help="a subject; 0: all")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    from transformers import AutoTokenizer
-
-    import howsure
-    from bench import body
-
+    if given.one:
+        print(json.dumps(one_run(given.one, given.mmlu, given.limits[0])))
+        return
     embedded = Path(howsure.__file__).parent / "embedded" / "tiny-llama-s"
     figures = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = body.make(
-            Path(scratch) / "model", AutoTokenizer.from_pretrained(embedded), hidden=64, layers=2
-        )
+        folder = Path(scratch) / "model"
+        body.make(folder, AutoTokenizer.from_pretrained(embedded), hidden=64, layers=2)
         for limit in given.limits:
-            command = [sys.executable, "-W", "ignore", "-c", _ONE_RUN, str(folder)]
-            command += [str(given.mmlu), str(limit), str(Path(scratch) / f"run{limit}")]
+            command = [sys.executable, "-W", "ignore", "-m", "bench.memory", "--one", str(folder)]
+            command += ["--mmlu", str(given.mmlu), "--limits", str(limit)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(done.stderr.strip().splitlines()[-1])
             found = json.loads(done.stdout.strip().splitlines()[-1])
-            found["above_mib"] = round(found["peak_mib"] - found["loaded_mib"], 1)
             figures[str(limit or "all")] = found
             print(limit or "all", found, flush=True)
     print(json.dumps(figures))
+
+
+def one_run(model: Path, mmlu: Path, limit: int) -> dict[str, float]:
+    """A whole run in this process, and what it held."""
+    with tempfile.TemporaryDirectory() as output:
+        watch = _Watch()
+        spec = RunSpec(
+            output=Path(output) / "run",
+            models=(str(model),),
+            questions="mmlu",
+            data_dir=mmlu,
+            formats=("choice",),
+            methods=("zero_shot",),
+            calibrate="none",
+            limit=limit or None,
+        )
+        run(spec, at_once=1, show=watch)
+        return {
+            "loaded_mib": round(watch.loaded, 1),
+            "peak_mib": round(watch.most, 1),
+            "above_mib": round(watch.most - watch.loaded, 1),
+        }
+
+
+class _Watch(Display):
+    """Sees how far the run is: looks at the memory from the loaded model to the scores."""
+
+    def __init__(self) -> None:
+        self.loaded = self.most = 0.0
+        self._over = Event()
+        self._thread = Thread(target=self._look, daemon=True)
+
+    def update(self, unit: int, stage: str, done: int, total: int) -> None:
+        if stage == "load" and done and not self.loaded:
+            self.loaded = _resident_mib()
+            self._thread.start()
+
+    def reused(self, jobs: int, of: int) -> None:
+        """Nothing is: each run has a store of its own."""
+
+    def say(self, text: str) -> None:
+        if text == "scoring":
+            self.finish()
+
+    def finish(self) -> None:
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._over.wait(_EVERY):
+            self.most = max(self.most, _resident_mib())
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 if __name__ == "__main__":

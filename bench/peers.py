@@ -97,7 +97,7 @@ class Bench:
     def answers(self) -> None:
         harness = Harness(self.theirs.model, self.theirs.tokenizer)
         mine = [a.text for a in self.mine.answers()]
-        letters = [ours_letter(row) for row in harness.answers(self.prompts)]
+        letters = [_letter(row) for row in harness.answers(self.prompts)]
         self.same_letters["lm-evaluation-harness"] = _same(mine, letters)
         self._compare(
             "answers",
@@ -209,7 +209,8 @@ class Bench:
         print(f"{name:64} {found[0]:8.2f}× ({found[1]:.2f} to {found[2]:.2f})", flush=True)
 
 
-def ours_letter(row: np.ndarray) -> str:
+def _letter(row: np.ndarray) -> str:
+    """The likeliest of four."""
     return "abcd"[int(row.argmax())]
 
 

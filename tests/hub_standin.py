@@ -7,10 +7,11 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
+
+from loopback import listening
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -75,15 +76,5 @@ def standing_in(repositories: Mapping[str, Files]) -> Iterator[tuple[str, list[s
             siblings = [{"rfilename": name} for name in files]
             return json.dumps({"id": id, "sha": COMMIT, "siblings": siblings}).encode()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Handler) as address:
+        yield address, asked

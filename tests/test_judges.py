@@ -12,11 +12,12 @@ from openai_server import reply, serving
 
 from howsure import api
 from howsure.errors import ApiError, ModelError, UsageError
-from howsure.judges import NEITHER, Pair
+from howsure.judges import NEITHER, Pair, grade_with
 from howsure.judges.local import LocalJudge
-from howsure.judges.opening import label, open_judge
+from howsure.judges.names import label, open_judge
 from howsure.judges.wording import prompt, verdict
 from howsure.run import RunFailed, RunSpec, run
+from howsure.types import Answer, GradedAnswer, Question, Ungraded
 
 QUICK = api.Limits(pause=0.01, deadline=20.0)
 PAIRS = [Pair(f"What is {n} + {n}?", str(2 * n), f"It is {n + 2}.") for n in range(6)]
@@ -118,6 +119,10 @@ def test_replies_are_kept(tmp_path):
             file.write_text("{", encoding="utf-8")  # damaged: asked again
         assert judged(url, cache=tmp_path) == first
         assert len(seen.bodies) == 2 * len(PAIRS)
+        for file in tmp_path.rglob("*.json"):  # still JSON, but another verdict
+            changed = file.read_text(encoding="utf-8").replace('"no"', '"yes"')
+            file.write_text(changed, encoding="utf-8")
+        assert judged(url, cache=tmp_path) == first
 
 
 def test_no_more_than_so_many_at_once():
@@ -213,3 +218,26 @@ def test_a_local_judge_gives_verdicts_or_none():
 def test_a_local_judge_needs_its_words_as_tokens(make_lm):
     with pytest.raises(ModelError, match="one is needed"):
         LocalJudge(make_lm("llama"))(PAIRS)
+
+
+def open_answer(number, text):
+    return Answer(f"q{number}", "s", "Question: ?", text, model="m", format="open")
+
+
+def test_who_grades_is_kept_with_each_grade():
+    """The judge is asked about what has content; the rest is graded as without one."""
+    questions = [Question(f"q{n}", "s", f"{n}?", reference=str(n)) for n in range(3)]
+    answers = [open_answer(0, "zero"), open_answer(1, "  "), open_answer(2, "2")]
+    seen = []
+
+    def judge(pairs, on_progress=None):
+        seen.extend(p.answer for p in pairs)
+        return [True, None]
+
+    found = grade_with(judge, "judge:x", questions, answers)
+    assert seen == ["zero", "2"]
+    assert found == [
+        GradedAnswer(answers[0], True, "judge:x"),
+        GradedAnswer(answers[1], False, "match"),
+        Ungraded(answers[2], "judge:x", NEITHER),
+    ]

@@ -6,9 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 import torch
 from conftest import make_model, make_tokenizer
 from families import shrunk_model
+from loopback import listening
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from howsure import lm as seam
@@ -271,19 +271,11 @@ class _Hub(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(_Hub) as address:
+        yield address
 
 
 def test_what_the_hub_refuses_is_said_in_one_line(hub: str, tmp_path: Path) -> None:

@@ -49,6 +49,20 @@ def test_what_does_not_fit_is_read_in_halves(lm, monkeypatch, kind):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_what_continues_a_wave_is_read_in_halves(lm, monkeypatch):
+    def read():
+        asked = [Passage(p.prefix, p.question) for p in PASSAGES]
+        found = {}
+        for wave in lm.waves(asked, [Hidden(Place.QUESTION)]):
+            more = [(k, PASSAGES[i]) for k, i in enumerate(wave.index)]
+            found |= dict(zip(wave.index, wave.read(more, WANTS)[1], strict=True))
+        return np.array([found[i] for i in range(len(PASSAGES))])
+
+    expected = read()
+    small(lm, monkeypatch)
+    np.testing.assert_allclose(read(), expected, atol=1e-5)
+
+
 def test_one_prompt_that_does_not_fit_is_an_error(lm, monkeypatch):
     small(lm, monkeypatch)
     with pytest.raises(torch.OutOfMemoryError):

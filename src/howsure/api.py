@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -99,17 +99,6 @@ class Limits:
                 raise UsageError(f"{option} {number:g}: it must be at least 1")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a server said, as far as it is used."""
-
-    text: str
-    tokens: tuple[tuple[str, float], ...] | None
-    """The tokens with their log-probabilities; None where the server gives none."""
-    first: Mapping[str, float] | None
-    """The likeliest first tokens with their log-probabilities; None likewise."""
-
-
 class Client:
     """Asks one server. `cache` is a folder of replies by what was asked; None: nothing is kept."""
 
@@ -127,21 +116,20 @@ class Client:
 
     def ask(
         self,
-        path: str,
         bodies: Sequence[Mapping[str, Any]],
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[Reply]:
-        """The replies to these requests, in their order; equal ones are sent once.
+    ) -> list[str]:
+        """The replies' texts to these chat requests, in their order; equal ones are sent once.
 
-        `path` is "chat/completions" or "completions"; temperature 0 and the model's name are put
-        in. Raises ApiError when one can't be had; replies that came before are in the cache.
+        Temperature 0 and the model's name are put in. Raises ApiError when one can't be had;
+        replies that came before are in the cache.
         """
         whole = [{"model": self.server.name, "temperature": 0, **b} for b in bodies]
-        names = [self._name(path, b) for b in whole]
+        names = [self._name(b) for b in whole]
         until, stop = time.monotonic() + self._limits.deadline, Event()
         with ThreadPoolExecutor(self._limits.concurrency) as pool:
             futures = {
-                name: pool.submit(self._reply, name, path, body, until, stop)
+                name: pool.submit(self._reply, name, body, until, stop)
                 for name, body in dict(zip(names, whole, strict=True)).items()
             }
             try:
@@ -155,21 +143,18 @@ class Client:
                 raise
         return [futures[name].result() for name in names]
 
-    def _name(self, path: str, body: Mapping[str, Any]) -> str:
-        content = json.dumps([self.server.url, path, body], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+    def _name(self, body: Mapping[str, Any]) -> str:
+        return _sha256(json.dumps([self.server.url, body], sort_keys=True))
 
-    def _reply(
-        self, name: str, path: str, body: Mapping[str, Any], until: float, stop: Event
-    ) -> Reply:
+    def _reply(self, name: str, body: Mapping[str, Any], until: float, stop: Event) -> str:
         kept = self._kept(name)
         if kept is not None:
             return kept
-        reply = self._asked(path, dict(body), until, stop)
+        reply = self._asked(dict(body), until, stop)
         self._keep(name, reply)
         return reply
 
-    def _asked(self, path: str, body: dict[str, Any], until: float, stop: Event) -> Reply:
+    def _asked(self, body: dict[str, Any], until: float, stop: Event) -> str:
         why, attempt = "", 0
         while attempt < self._limits.attempts:
             left = until - time.monotonic()
@@ -181,7 +166,7 @@ class Client:
                 )
             attempt += 1
             try:
-                return read(self._post(path, body, min(self._limits.timeout, left), until))
+                return read(self._post(body, min(self._limits.timeout, left), until))
             except urllib.error.HTTPError as error:
                 why = self._said(error)
                 if error.code == 400 and _adapted(body, why):
@@ -206,13 +191,12 @@ class Client:
             "the same command again once the server answers"
         )
 
-    def _post(self, path: str, body: Mapping[str, Any], timeout: float, until: float) -> bytes:
+    def _post(self, body: Mapping[str, Any], timeout: float, until: float) -> bytes:
         headers = {"Content-Type": "application/json", "User-Agent": "howsure"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(
-            f"{self.server.url}/{path}", json.dumps(body).encode(), headers, method="POST"
-        )
+        address = f"{self.server.url}/chat/completions"
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         with self._opener.open(request, timeout=timeout) as response:
             parts, size = [], 0
             while part := response.read1(1 << 16):
@@ -252,26 +236,23 @@ class Client:
     def _file(self, name: str) -> Path | None:
         return self._cache / name[:2] / f"{name}.json" if self._cache else None
 
-    def _kept(self, name: str) -> Reply | None:
+    def _kept(self, name: str) -> str | None:
         file = self._file(name)
         try:
-            held = json.loads(file.read_text(encoding="utf-8")) if file else None
-            if held is None:
-                return None
-            tokens = held["tokens"]
-            pairs = None if tokens is None else tuple((str(t), float(p)) for t, p in tokens)
-            return Reply(str(held["text"]), pairs, held["first"])
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: asked again
-            return None
+            held = json.loads(file.read_text(encoding="utf-8")) if file else {}
+            return str(held["text"]) if held["sha256"] == _sha256(held["text"]) else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # not there, or damaged: asked again
 
-    def _keep(self, name: str, reply: Reply) -> None:
+    def _keep(self, name: str, text: str) -> None:
         file = self._file(name)
         if file is None:
             return
         temporary = file.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}")
         with suppress(OSError):  # without a cache the work can still be done
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(reply)), encoding="utf-8")
+            held = {"text": text, "sha256": _sha256(text)}
+            temporary.write_text(json.dumps(held), encoding="utf-8")
             temporary.replace(file)
 
 
@@ -282,32 +263,25 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def read(data: bytes) -> Reply:
-    """A server's JSON as a reply. Raises ValueError for anything of another shape."""
+def read(data: bytes) -> str:
+    """The text in a server's JSON. Raises ValueError for anything of another shape."""
     try:
         whole = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"no JSON: {data[:60]!r}") from None
     try:
-        choice = whole["choices"][0]
-        if "message" in choice:
-            text = choice["message"]["content"] or ""
-            given = (choice.get("logprobs") or {}).get("content")
-            tokens = given and [(t["token"], float(t["logprob"])) for t in given]
-            first = given and {t["token"]: float(t["logprob"]) for t in given[0]["top_logprobs"]}
-        else:
-            text = choice["text"]
-            given = choice.get("logprobs") or {}
-            names, values = given.get("tokens"), given.get("token_logprobs") or ()
-            tokens = names and [(t, float(v)) for t, v in zip(names, values, strict=True)]
-            top = given.get("top_logprobs")
-            first = top and {t: float(v) for t, v in top[0].items()}
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        shown = json.dumps(whole)[:80]
-        raise ValueError(f"a reply of another shape ({type(error).__name__}): {shown}") from None
+        text = whole["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(f"a reply of another shape: {json.dumps(whole)[:80]}") from None
+    if text is None:  # nothing was said
+        return ""
     if not isinstance(text, str):
         raise ValueError(f"a reply whose text is no text: {json.dumps(text)[:60]}")
-    return Reply(text, tuple(tokens) if tokens else None, first or None)
+    return text
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _adapted(body: dict[str, Any], why: str) -> bool:

@@ -19,8 +19,8 @@ from howsure import graded, lock, methods, scheduler, store
 from howsure.api import Limits
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grid import Grid
-from howsure.judges import NEITHER, local_model
-from howsure.judges.opening import label
+from howsure.judges import NEITHER
+from howsure.judges.names import label, local_model
 from howsure.lm import embedded_names, loading
 from howsure.lm.names import fill_in
 from howsure.lm.precision import pick_device, pick_dtype, threads, visible_gpus

@@ -1,7 +1,7 @@
 """The store of a run: what each stage made, under the hash of all that decided it.
 
     <root>/<stage>/<two letters>/<key>/   the shard's files, and its manifest.json
-    <root>/checkpoints/<key>/             trainings that are not finished
+    <root>/replies/                       what servers have said; see `api`
 
 A key is a hash of contents, so a shard is never replaced: it is there and right, or not there.
 It appears by one rename, after all its files have reached the disk; its manifest holds

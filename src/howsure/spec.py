@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from howsure import judges
 from howsure.asking import LONG_PROMPTS, Asking, LongPrompts
 from howsure.calibrate import CALIBRATIONS
 from howsure.errors import UnknownName, UsageError
+from howsure.judges import names as graders
 from howsure.lm import LoadOptions, embedded_names
 from howsure.lm.chat import CHAT_MODES, ChatMode
 from howsure.lm.names import fill_in
@@ -77,7 +77,7 @@ class RunSpec:
     graded_answers: str | None = None
     """Graded answers of the models that someone released, to train on instead of asking training
     questions: a folder or Hub id, likewise."""
-    grader: str = judges.MATCH
+    grader: str = graders.MATCH
     """Who says whether a free answer is right: "match", "judge:MODEL" or "openai:NAME@URL"."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Method → what differs from its published setting, as `methods.spec_from` takes it."""
@@ -112,7 +112,7 @@ class RunSpec:
             if number is not None and number < least:
                 raise UsageError(f"{option} {number}: it must be at least {least}")
         self.load.check(self.models)
-        judges.check(self.grader)
+        graders.check(self.grader)
         self._check_released()
         self._check_grader("open" in self.formats or not self.formats)
         if self.choose_by and self.formats and "choice" not in self.formats:
@@ -139,7 +139,7 @@ class RunSpec:
 
     def _check_grader(self, is_open: bool) -> None:
         """Raises UsageError where a grader would have nothing to grade."""
-        if self.grader != judges.MATCH and not is_open:
+        if self.grader != graders.MATCH and not is_open:
             raise UsageError(
                 f"--grader {self.grader} has no effect: choices are graded exactly; leave it out, "
                 "or ask with --format open"

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from howsure import methods, records
-from howsure.answers import answer
+from howsure.answers import answer, grade
 from howsure.api import Limits
-from howsure.judges import MATCH, Judge, grade_with, local_model
-from howsure.judges.opening import open_judge
+from howsure.judges import Judge, grade_with
+from howsure.judges.names import MATCH, local_model, open_judge
 from howsure.lm import LoadOptions, Passage, load
+from howsure.plan import Questions
 from howsure.shards import Shard, Shards
-from howsure.types import Estimator, GradedAnswer, Ungraded
+from howsure.types import Answer, Estimator, GradedAnswer, Ungraded
 from howsure.unit import Block, Graded, Unit
 from howsure.workers import Report
 
@@ -181,11 +182,7 @@ class Worker:
         begin = time.perf_counter()
         # Read again, so that what is graded is what later stages will read.
         held = records.read_answers(self.store.open(answered) / TABLE, unit.name)
-        graded: list[GradedAnswer | Ungraded] = (
-            list(recorded)
-            if recorded is not None
-            else grade_with(self._judging(unit, lm), unit.graded_by, questions, held)
-        )
+        graded = recorded if recorded is not None else self._grade(unit, lm, questions, held)
         grades = self.store.make(
             "grades",
             unit.grades_key(job.block, answered),
@@ -195,9 +192,16 @@ class Worker:
         )
         return answered, grades
 
+    def _grade(
+        self, unit: Unit, lm: LanguageModel, questions: Questions, answers: Sequence[Answer]
+    ) -> Sequence[GradedAnswer | Ungraded]:
+        if unit.format == "choice" or unit.spec.grader == MATCH:
+            return grade(questions, answers)
+        return grade_with(self._judging(unit, lm), unit.graded_by, questions, answers)
+
     def _judging(self, unit: Unit, lm: LanguageModel) -> Judge:
-        """Who grades the unit's free answers; a model that judges itself is not loaded twice."""
-        spec, grader = unit.spec, unit.spec.grader if unit.format == "open" else MATCH
+        """Who judges the unit's free answers; a model that judges itself is not loaded twice."""
+        spec, grader = unit.spec, unit.spec.grader
         if local_model(grader) == unit.model and spec.load == LoadOptions():
             from howsure.judges.local import LocalJudge
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from howsure import graded, methods
 from howsure.answers import MAX_TOKENS
-from howsure.judges import MATCH, local_model
-from howsure.judges.opening import label
+from howsure.judges.names import MATCH, label, local_model
 from howsure.lm import LoadOptions, embedded_names, loading
 from howsure.lm.merging import find_adapter
 from howsure.lm.names import fill_in, find_known
@@ -29,8 +28,8 @@ SPLITS: tuple[Split, ...] = ("training", "validation", "test")
 BLOCK = 1024
 """Questions at most that are answered, or predicted, as one shard: minutes on a large model."""
 
-_READING = ("errors.py", "types.py", "prompts.py", "api.py", "asking.py", "answers.py", "lm")
-_GRADING = (*_READING, "grading.py", "judges")
+_READING = ("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "lm")
+_GRADING = (*_READING, "grading.py", "api.py", "judges")
 _ESTIMATING = (*_READING, "methods")
 """The sources that decide a stage's result: other code has other keys."""
 

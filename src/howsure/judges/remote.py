@@ -33,5 +33,5 @@ class RemoteJudge:
             }
             for p in pairs
         ]
-        replies = self.client.ask("chat/completions", bodies, on_progress)
-        return [verdict(r.text) for r in replies]
+        replies = self.client.ask(bodies, on_progress)
+        return [verdict(text) for text in replies]

@@ -44,7 +44,8 @@ class TreeReader:
         """The asks' rows, some asks at a time, in the order of reading. With `keep` a wave's
         sequences can be continued until the next wave is asked for."""
         nodes = grow(asks)
-        for chunk in _chunks(packs(nodes, self.budget), _PACKS_A_WAVE if keep else 1):
+        made = packs(nodes, lambda: self.budget.tokens)
+        for chunk in _chunks(made, _PACKS_A_WAVE if keep else 1):
             for pack in chunk:
                 self.read(pack, layers, keep=keep)
             leaves = [n for pack in chunk for n in pack if n.ask is not None]
@@ -174,7 +175,7 @@ class TreeWave:
         made = [self._continue(self._known[i], ask, layers) for i, ask in more]
         for order, node in enumerate(made):
             node.order = node.last = order
-        for pack in packs(made, self._reader.budget):
+        for pack in packs(made, lambda: self._reader.budget.tokens):
             self._reader.read(pack, layers, keep=True)
         for (i, ask), node in zip(more, made, strict=True):
             self._known[i].append((node, list(ask.ids)))

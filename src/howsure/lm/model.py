@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from howsure.lm.plain import PlainWave
 
 _VERIFIED = 256
-"""One passage in so many is read by both paths: it costs less than 3% of the reading."""
+"""One passage in so many is read by both paths: some 5% of reading MMLU with five examples."""
 
 Progress = Callable[[int, int], None]
 Values = list[NDArray[np.float32]]

@@ -43,13 +43,20 @@ class PlainReader:
         self, asks: Sequence[Ask], layers: Sequence[int] = (-1,), *, keep: bool = False
     ) -> Iterator[PlainWave]:
         """The asks' rows, batch by batch. Nothing is kept: continuing reads the whole again."""
-        for batch in batches_by_length([len(a.ids) for a in asks], self.budget):
-            yield from self._waves(asks, batch, layers)
+        for batch, rows in self._batches(asks, layers):
+            yield PlainWave(self, asks, batch, rows)
 
-    def _waves(
+    def _batches(
+        self, asks: Sequence[Ask], layers: Sequence[int]
+    ) -> Iterator[tuple[list[int], Rows]]:
+        """Indices of asks of like length, and their rows, in as many passes as the budget wants."""
+        for batch in batches_by_length([len(a.ids) for a in asks], self.budget):
+            yield from self._halved(asks, batch, layers)
+
+    def _halved(
         self, asks: Sequence[Ask], batch: Sequence[int], layers: Sequence[int]
-    ) -> Iterator[PlainWave]:
-        """One wave; where the batch does not fit into memory, those of its halves."""
+    ) -> Iterator[tuple[list[int], Rows]]:
+        """The batch; where it does not fit into memory, its halves, and so on."""
         rows: Rows | None = None
         try:
             rows = self.rows([asks[i] for i in batch], layers)
@@ -57,11 +64,11 @@ class PlainReader:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
         if rows is not None:
-            yield PlainWave(self, asks, list(batch), rows)
+            yield list(batch), rows
             return
         give_back()
         for half in halves(batch):
-            yield from self._waves(asks, half, layers)
+            yield from self._halved(asks, half, layers)
 
     def rows(self, asks: Sequence[Ask], layers: Sequence[int] = (-1,)) -> Rows:
         """All rows in one pass, ask by ask, with gradients if they are on."""
@@ -87,8 +94,7 @@ class PlainReader:
     def read(self, asks: Sequence[Ask], layers: Sequence[int]) -> Rows:
         """As `rows`, in as many passes as the budget asks for."""
         found: dict[int, Rows] = {}
-        for batch in batches_by_length([len(a.ids) for a in asks], self.budget):
-            rows = self.rows([asks[i] for i in batch], layers)
+        for batch, rows in self._batches(asks, layers):
             counts = [len(asks[i].at) for i in batch]
             split = {layer: torch.split(rows[layer], counts) for layer in layers}
             for k, i in enumerate(batch):

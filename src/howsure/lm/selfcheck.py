@@ -29,7 +29,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 def choose(
     engine: str, model: Any, body: Any, pad: int, name: str
 ) -> tuple[TreeReader | PlainReader, PlainReader, str]:
-    """The reader to use, the plain one, and why they are the same where the fast one was wanted.
+    """The reader to use, the plain one, and why they are the same where the fast one can't be had.
 
     Raises ModelError when the fast path is asked for and can't be had.
     """

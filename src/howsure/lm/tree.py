@@ -8,10 +8,10 @@ order of reading is the tree's preorder, so that the descendants of a node are n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 MIN_SHARED = 16
 """Tokens that two stems must share before a node is split for it: a shorter one costs more calls
@@ -98,19 +98,15 @@ def grow(asks: Sequence[Ask]) -> list[Node]:
     return nodes
 
 
-class Budget(Protocol):
-    """How many tokens a pack may have; that may change while packs are made."""
+def packs(nodes: Sequence[Node], budget: Callable[[], int]) -> Iterator[list[Node]]:
+    """Neighbouring nodes of at most `budget()` tokens together; a longer node comes alone.
 
-    @property
-    def tokens(self) -> int: ...
-
-
-def packs(nodes: Sequence[Node], budget: Budget) -> Iterator[list[Node]]:
-    """Neighbouring nodes of at most `budget` tokens together; a longer node comes alone."""
+    The budget is asked for anew each time: it may change while packs are read.
+    """
     pack: list[Node] = []
     tokens = 0
     for node in nodes:
-        if pack and tokens + len(node.ids) > budget.tokens:
+        if pack and tokens + len(node.ids) > budget():
             yield pack
             pack, tokens = [], 0
         pack.append(node)

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 METHODS = ("zero_shot", "probe", "lora", "lora_prompt", "likelihood", "subject_prior")
 """In display order: the four of the published picture, then the two plain baselines."""
 
-_NO_NUMBER = (ValueError, ArithmeticError)
-
 BASELINES = ("likelihood", "subject_prior")
 
 TRAINED = ("probe", "lora", "lora_prompt", "subject_prior")
@@ -200,6 +198,10 @@ def save(estimator: Estimator, lm: LanguageModel, directory: Path) -> None:
     )
 
 
+_OF_NO_BUNDLE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError)
+"""What reading a bundle raises whose values are not those that `save` wrote."""
+
+
 def load(directory: Path, lm: LanguageModel) -> Estimator:
     """The estimator that `save` wrote. Raises BundleError: missing, broken, of another model."""
     from howsure.methods import (
@@ -240,7 +242,7 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
                 )
     except BundleError:
         raise
-    except (UsageError, LookupError, TypeError, AttributeError, RuntimeError, *_NO_NUMBER) as error:
+    except (UsageError, *_OF_NO_BUNDLE) as error:
         lacking = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         first = next(iter(lacking.splitlines()), type(error).__name__)
         raise BundleError(

@@ -165,12 +165,12 @@ def bare_text(text: str) -> str:
     Signs stay ("5 + 3" and "5 < 3" are two questions), and so do brackets and what stands between
     two digits (3.5 is not 35).
     """
-    before = None
-    while text != before:  # what is left may compose anew: "A" before the space of a lone accent
-        before, plain = text, normalised_text(text)
-        kept = [c for i, c in enumerate(plain) if not _is_mark(c) or _is_between_digits(plain, i)]
-        text = "".join(kept)
-    return text
+    plain = normalised_text(text)
+    bare = "".join(
+        c for i, c in enumerate(plain) if not _is_mark(c) or _is_between_digits(plain, i)
+    )
+    # What is left may compose anew, as "A" does with an accent that a space stood before.
+    return bare if bare == text or bare.isascii() else bare_text(bare)
 
 
 def _is_mark(character: str) -> bool:
