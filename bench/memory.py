@@ -36,10 +36,12 @@ def main() -> None:
     )
     parser.add_argument("--mmlu", type=Path, required=True, help="folder of the MMLU questions")
     parser.add_argument("--limits", type=int, nargs="+", default=[18, 0], help="a subject; 0: all")
+    parser.add_argument("--subject", action="append", help="only these subjects")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one_run(given.one, given.mmlu, given.limits[0])))
+        subjects = tuple(given.subject or ())
+        print(json.dumps(one_run(given.one, given.mmlu, given.limits[0], subjects)))
         return
     embedded = Path(howsure.__file__).parent / "embedded" / "tiny-llama-s"
     figures = {}
@@ -49,6 +51,7 @@ def main() -> None:
         for limit in given.limits:
             command = [sys.executable, "-W", "ignore", "-m", "bench.memory", "--one", str(folder)]
             command += ["--mmlu", str(given.mmlu), "--limits", str(limit)]
+            command += [f"--subject={subject}" for subject in given.subject or ()]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(done.stderr.strip().splitlines()[-1])
@@ -58,7 +61,7 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def one_run(model: Path, mmlu: Path, limit: int) -> dict[str, float]:
+def one_run(model: Path, mmlu: Path, limit: int, subjects: tuple[str, ...]) -> dict[str, float]:
     """A whole run in this process, and what it held."""
     with tempfile.TemporaryDirectory() as output:
         watch = _Watch()
@@ -71,6 +74,7 @@ def one_run(model: Path, mmlu: Path, limit: int) -> dict[str, float]:
             methods=("zero_shot",),
             calibrate="none",
             limit=limit or None,
+            subjects=subjects,
         )
         run(spec, at_once=1, show=watch)
         return {
