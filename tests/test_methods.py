@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from howsure import methods
 from howsure.errors import BundleError, FitError, PredictionsError, UnknownName
 from howsure.lm import Hidden, Passage, Place
 from howsure.lm.model import LanguageModel
+from howsure.methods import checkpoint
 from howsure.methods.lora_prompt import jensen_shannon
 from howsure.methods.training import (
     Schedule,
@@ -308,6 +309,108 @@ def test_the_best_step_is_kept() -> None:
     assert fitted.best_step == 10
     assert len(fitted.curve) == 3, "two evaluations without a better one end the training"
     assert float(w.detach()) == seen[0]
+
+
+class Stopped(Exception):
+    """What kills a training."""
+
+
+@dataclass
+class Stopping:
+    """A checkpoint in memory that kills its training after so many saves."""
+
+    saves: int
+    data: bytes | None = None
+
+    def load(self) -> bytes | None:
+        return self.data
+
+    def save(self, data: bytes) -> None:
+        self.data, self.saves = data, self.saves - 1
+        if not self.saves:
+            raise Stopped
+
+
+def held(lm: LanguageModel) -> list[str]:
+    """The names of all tensors of a model; its adapters' too."""
+    return [name for name, _ in lm._model.named_parameters()]
+
+
+@pytest.mark.parametrize("method", ["probe", "lora", "lora_prompt"])
+def test_a_training_killed_anywhere_ends_in_the_same_bits(
+    method: str,
+    make_lm: Callable[..., LanguageModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = make_lm("llama")
+    monkeypatch.setattr(checkpoint, "_LEAST", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", math.inf)
+    settings = {"schedule": QUICK["schedule"] | {"evaluations": 3}}
+    if method != "probe":
+        settings["adapter"] = {"dropout": 0.3}
+    spec = methods.spec_from(method, settings)
+    whole = methods.fit(spec, lm, TRAIN, VALID, seed=5)
+    methods.save(whole, lm, tmp_path / "whole")
+    kept, steps, before = Stopping(0), [], held(lm)
+    for saves in (1, 2, 1, 0):  # before, between and after evaluations; then to its end
+        kept.saves = saves
+        try:
+            again = methods.fit(
+                spec,
+                lm,
+                TRAIN,
+                VALID,
+                seed=5,
+                on_progress=lambda step, _: steps.append(step),
+                checkpoint=kept,
+            )
+        except Stopped:
+            torch.manual_seed(99)  # another process has other random numbers
+            assert held(lm) == before, "the model is as it was"
+    assert steps == [1, 2, 3, 4, 5, 6], "each step is made once"
+    methods.save(again, lm, tmp_path / "again")
+    files = sorted(p.name for p in (tmp_path / "whole").iterdir())
+    assert any(name.endswith(".safetensors") for name in files)
+    for name in files:
+        ours, theirs = (tmp_path / side / name for side in ("again", "whole"))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    for estimator in (whole, again):
+        methods.release(estimator)
+
+
+def test_checkpoints_are_rare_where_they_are_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes a second is worth twenty of training; none comes within five."""
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+
+    class Slow:
+        def __init__(self) -> None:
+            self.at: list[float] = []
+
+        def load(self) -> None:
+            return None
+
+        def save(self, data: bytes) -> None:
+            self.at.append(clock[0])
+            clock[0] += 1.0
+
+    def loss_of(batch: object) -> torch.Tensor:
+        clock[0] += 0.5
+        return (w - 5.0).square().sum()
+
+    w, slow = torch.nn.Parameter(torch.zeros(1)), Slow()
+    schedule = Schedule(steps=200, batch_size=1, evaluations=1)
+    train_loop(
+        [w],
+        schedule,
+        lengths=[1, 1],
+        loss_of=loss_of,
+        valid_loss=lambda: 1.0,
+        seed=0,
+        checkpoint=slow,
+    )
+    assert slow.at == [5.0, 26.0, 47.0, 68.0, 89.0]
 
 
 @pytest.mark.parametrize("grouped", [False, True])

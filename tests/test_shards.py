@@ -159,7 +159,13 @@ def test_what_the_dead_left_is_swept_and_the_living_keep_theirs(store, made):
     theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{gone.pid}-"))
     for folder in (mine, theirs):
         folder.mkdir()
+    state = store.unfinished("ab" * 32).path
+    state.parent.mkdir()
+    left = [state.with_name(folder.name) for folder in (mine, theirs)]
+    for file in left:
+        file.write_bytes(b"half")
     store.sweep()
+    assert [file.exists() for file in left] == [True, False]
     assert mine.exists() and not theirs.exists() and store.find("answers", "ab" * 32) == made
 
 
@@ -200,3 +206,55 @@ def test_grades_and_probabilities_belong_to_their_answers(tmp_path):
         records.read_probabilities(tmp_path / "p", ids[::-1])
     with pytest.raises(StoreError, match="columns"):
         records.read_probabilities(tmp_path / "grades", ids)
+
+
+# trainings that are not at their end ------------------------------------------------------------
+
+
+def test_the_state_of_a_training_is_the_last_one_saved(store):
+    unfinished = store.unfinished("ab" * 32)
+    assert unfinished.load() is None
+    for data in (b"one", b"another " * 1000, b""):
+        unfinished.save(data)
+        assert store.unfinished("ab" * 32).load() == data
+    assert [p.name for p in unfinished.path.parent.iterdir()] == ["ab" * 32]
+    assert store.unfinished("cd" * 32).load() is None
+    for _ in range(2):
+        unfinished.remove()
+        assert unfinished.load() is None
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "append", "empty", "folder"])
+def test_a_damaged_state_is_named_and_never_used(store, harm, caplog):
+    unfinished = store.unfinished("ab" * 32)
+    unfinished.save(bytes(range(256)))
+    data = bytearray(unfinished.path.read_bytes())
+    if harm == "flip":
+        data[100] ^= 1
+    changed = {"truncate": data[:-1], "append": data + b"0", "empty": b""}.get(harm, data)
+    unfinished.path.write_bytes(changed)
+    if harm == "folder":
+        unfinished.path.unlink()
+        unfinished.path.mkdir()
+        with pytest.raises(StoreError, match="can't write below"):
+            unfinished.load()
+        return
+    with pytest.raises(UsageError, match=r"is damaged .*without --no-recompute"):
+        replace(store, recompute=False).unfinished("ab" * 32).load()
+    assert unfinished.load() is None
+    assert f"{unfinished.path}, is damaged (it is not as it was written)" in caplog.text
+    assert not unfinished.path.exists()
+
+
+def test_a_state_that_can_not_be_saved_is_one_line_and_leaves_the_last(store, monkeypatch):
+    unfinished = store.unfinished("ab" * 32)
+    unfinished.save(b"before")
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device; free some") as raised:
+        unfinished.save(b"after")
+    assert raised.value.fatal and unfinished.load() == b"before"
+    assert len(list(unfinished.path.parent.iterdir())) == 1

@@ -2,6 +2,7 @@
 
     <root>/<stage>/<two letters>/<key>/   the shard's files, and its manifest.json
     <root>/replies/                       what servers have said; see `api`
+    <root>/checkpoints/                   trainings that are not yet at their end; see `Unfinished`
 
 A key is a hash of contents, so a shard is never replaced: it is there and right, or not there.
 It appears by one rename, after all its files have reached the disk; its manifest holds
@@ -14,6 +15,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -29,6 +31,9 @@ from howsure.errors import StoreError, UsageError
 from howsure.store import sync_folder
 
 MANIFEST = "manifest.json"
+_HEX = 64
+"""Characters of a SHA-256 in hexadecimal."""
+_log = logging.getLogger("howsure")
 VERSION = 1
 """Of the layout; part of every key, so that shards of another layout are not found."""
 
@@ -142,12 +147,21 @@ class Shards:
         if folder.is_dir():
             self._remove(folder)
 
+    def unfinished(self, key: str) -> Unfinished:
+        """Where the training of the estimator of this key keeps its state while it lasts."""
+        return Unfinished(self, self.root / "checkpoints" / key)
+
     def sweep(self) -> None:
         """Removes what processes of this machine that are gone have left half-written."""
-        for left in self.root.glob(f"*/*/.tmp-{_host()}-*"):
-            pid = left.name.removeprefix(f".tmp-{_host()}-").split("-")[0]
-            if pid.isdecimal() and not is_alive(int(pid)):
+        mine = f".tmp-{_host()}-"
+        for left in (*self.root.glob(f"*/*/{mine}*"), *self.root.glob(f"*/{mine}*")):
+            pid = left.name.removeprefix(mine).split("-")[0]
+            if not pid.isdecimal() or is_alive(int(pid)):
+                continue
+            if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / stage / key[:2] / key
@@ -172,6 +186,62 @@ class Shards:
             shutil.rmtree(aside, ignore_errors=True)
         except OSError as error:
             cant_write(self.root, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The state of one training: a file that begins with the SHA-256 (hex) of the rest."""
+
+    _store: Shards
+    path: Path
+
+    def load(self) -> bytes | None:
+        """What was saved last; None when nothing was.
+
+        A damaged state is taken away, and the log says so: the training begins anew. Raises
+        UsageError for it when nothing may be computed again.
+        """
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            if data[:_HEX].decode("ascii", "replace") == _sha256(data[_HEX:]):
+                return data[_HEX:]
+            reason = "it is not as it was written"
+        found = f"the state of a training, {self.path}, is damaged ({reason})"
+        if not self._store.recompute:
+            raise UsageError(f"{found}; run without --no-recompute to have it trained anew")
+        _log.warning("%s; it begins anew", found)
+        self.remove()
+        return None
+
+    def save(self, data: bytes) -> None:
+        """Replaces what was saved before. Raises StoreError when the disk is full."""
+        temporary = _beside(self.path)
+        try:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(_sha256(data).encode("ascii"))
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            cant_write(self._store.root, error)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The training is at its end. Raises StoreError when the folder can't be written to."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            cant_write(self._store.root, error)
 
 
 def cant_write(path: Path, error: OSError) -> NoReturn:

@@ -221,9 +221,18 @@ class Worker:
         train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
         spec = unit.method_spec(job.method)
         begin = time.perf_counter()
-        estimator = methods.fit(spec, lm, train, valid, seed=unit.spec.seed, on_progress=progress)
+        unfinished = self.store.unfinished(job.key)
+        estimator = methods.fit(
+            spec,
+            lm,
+            train,
+            valid,
+            seed=unit.spec.seed,
+            on_progress=progress,
+            checkpoint=unfinished,
+        )
         try:
-            return self.store.make(
+            fitted = self.store.make(
                 "estimators",
                 job.key,
                 lambda folder: methods.save(estimator, lm, folder),
@@ -231,6 +240,8 @@ class Worker:
             )
         finally:
             methods.release(estimator)
+        unfinished.remove()
+        return fitted
 
     def _predict(self, unit: Unit, lm: LanguageModel, job: PredictJob, progress: Any) -> Shard:
         answers = [g.answer for g in self._answers(unit, [job.graded])]

@@ -191,7 +191,10 @@ class Adapters:
             self._peft.unload()
             self._peft = None
         else:
-            self._peft.delete_adapter(name)
+            with warnings.catch_warnings():
+                # It says which one is active now; the next line decides that.
+                warnings.filterwarnings("ignore", message="Adapter .* was active")
+                self._peft.delete_adapter(name)
             self._set(self._active)
         for p in self._model.parameters():
             if p.requires_grad and self._peft is None:

@@ -364,13 +364,20 @@ class LanguageModel:
 
     @contextmanager
     def training(self, adapter: str) -> Iterator[None]:
-        """The adapter is active and its dropout on; afterwards the model is as before."""
-        with self.adapters.using(adapter):
-            self._model.train()
-            try:
-                yield
-            finally:
-                self._model.eval()
+        """The adapter is active and its dropout on; afterwards the model is as before.
+
+        An adapter whose training fails is removed.
+        """
+        try:
+            with self.adapters.using(adapter):
+                self._model.train()
+                try:
+                    yield
+                finally:
+                    self._model.eval()
+        except BaseException:
+            self.adapters.remove(adapter)
+            raise
 
 
 class Wave:

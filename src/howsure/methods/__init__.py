@@ -18,6 +18,7 @@ from howsure.types import Estimator, GradedAnswer
 
 if TYPE_CHECKING:
     from howsure.lm.model import LanguageModel
+    from howsure.methods.checkpoint import Checkpoint
     from howsure.methods.likelihood import Likelihood
     from howsure.methods.lora import Lora
     from howsure.methods.lora_prompt import LoraPrompt
@@ -127,15 +128,18 @@ def fit(
     *,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Estimator:
     """An estimator fitted on graded answers of `lm`; `valid` only picks the step to keep.
 
-    Methods that train nothing ignore the answers. The model is left as it was found. Raises
+    Methods that train nothing ignore the answers. A training saves its state in `checkpoint` now
+    and then, and goes on from what it finds there. The model is left as it was found. Raises
     FitError when the answers don't allow it (none, or all of one class).
     """
     from howsure.methods import likelihood, lora, lora_prompt, probe, subject_prior, zero_shot
     from howsure.methods.training import check_present, check_trainable
 
+    how: Any = {"seed": seed, "on_progress": on_progress, "checkpoint": checkpoint}
     match spec:
         case zero_shot.ZeroShot():
             return zero_shot.ZeroShotEstimator(lm, spec)
@@ -146,15 +150,15 @@ def fit(
             return subject_prior.fit(spec, train)
         case probe.Probe():
             check_trainable(train, valid)
-            return probe.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
+            return probe.fit(spec, lm, train, valid, **how)
         case lora.Lora():
             check_trainable(train, valid)
-            return lora.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
+            return lora.fit(spec, lm, train, valid, **how)
         case lora_prompt.LoraPrompt(query_adapter=str()):
             return lora_prompt.released(spec, lm)
         case lora_prompt.LoraPrompt():
             check_trainable(train, valid)
-            return lora_prompt.fit(spec, lm, train, valid, seed=seed, on_progress=on_progress)
+            return lora_prompt.fit(spec, lm, train, valid, **how)
     raise UnknownName("method", str(spec), METHODS)
 
 

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from howsure.lm import Hidden, Passage, Place
 from howsure.lm.adapters import LoraSettings
 from howsure.methods import training
+from howsure.methods.checkpoint import Checkpoint
 from howsure.methods.head import Head, new_head
 from howsure.methods.training import Fitted, Schedule
 from howsure.types import Answer, GradedAnswer
@@ -62,6 +63,7 @@ def fit(
     *,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> LoraEstimator:
     """Train adapter and head; the step with the lowest validation loss is kept."""
     passages = [Passage.of(g.answer) for g in train]
@@ -92,5 +94,6 @@ def fit(
             valid_loss=valid_loss,
             seed=seed,
             on_progress=on_progress,
+            checkpoint=checkpoint,
         )
     return LoraEstimator(lm, spec, adapter, head.cpu().eval().requires_grad_(False), fitted)

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from howsure.lm import Hidden, Options, Passage, Place
 from howsure.lm.adapters import LoraSettings
 from howsure.methods import training
+from howsure.methods.checkpoint import Checkpoint
 from howsure.methods.training import Fitted, Schedule
 from howsure.methods.zero_shot import query_probability
 from howsure.prompts import QUERY_OPTIONS
@@ -76,6 +77,7 @@ def fit(
     *,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> LoraPromptEstimator:
     """Train the adapter; the step with the lowest validation loss on the query is kept.
 
@@ -120,6 +122,7 @@ def fit(
             valid_loss=valid_loss,
             seed=seed,
             on_progress=on_progress,
+            checkpoint=checkpoint,
         )
     return LoraPromptEstimator(lm, spec, adapter, fitted)
 

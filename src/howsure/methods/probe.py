@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from howsure.lm import Hidden, Passage, Place
 from howsure.methods import training
+from howsure.methods.checkpoint import Checkpoint
 from howsure.methods.head import Head, new_head
 from howsure.methods.training import Fitted, Schedule
 from howsure.types import Answer, GradedAnswer
@@ -64,6 +65,7 @@ def fit(
     *,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> ProbeEstimator:
     """Train the head on cached features; the step with the lowest validation loss is kept."""
     x, y, vx, vy = (
@@ -89,5 +91,6 @@ def fit(
         valid_loss=valid_loss,
         seed=seed,
         on_progress=on_progress,
+        checkpoint=checkpoint,
     )
     return ProbeEstimator(lm, spec, head.eval().requires_grad_(False), fitted)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from howsure.errors import FitError
 from howsure.lm.memory import give_back, is_out_of_memory
+from howsure.methods.checkpoint import Checkpoint, Place, Saver
 from howsure.types import GradedAnswer
 
 Progress = Callable[[int, int], None]
@@ -105,12 +106,14 @@ def train_loop(
     valid_loss: Callable[[], float],
     seed: int,
     on_progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Minimise `loss_of(batch indices)`; leave `parameters` where `valid_loss` was lowest.
 
     `lengths` has one number per training example, used when the schedule groups by length.
 
     A batch that does not fit into memory is computed in pieces, whose gradients add up to its own.
+    Where a `checkpoint` was saved by a training of the same arguments, it goes on from there.
     Raises FitError when the loss stops being finite.
     """
     rng = np.random.default_rng(seed)
@@ -119,12 +122,15 @@ def train_loop(
     )
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=0.0)
     every = max(1, schedule.steps // schedule.evaluations)
-    best, best_step, curve = math.inf, 0, []
     kept = [p.detach().clone() for p in parameters]
-    piece = schedule.batch_size
+    saver = Saver(checkpoint)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for step in range(1, schedule.steps + 1):
+        at = saver.restore(parameters, kept, optimizer) or Place(piece=schedule.batch_size)
+        best, best_step, curve, piece = at.best, at.best_step, list(at.curve), at.piece
+        for _ in range(at.step):
+            next(batches)
+        for step in range(at.step + 1, schedule.steps + 1):
             rate = 0.5 * (1 + math.cos(math.pi * (step - 1) / schedule.steps))
             optimizer.param_groups[0]["lr"] = schedule.learning_rate * rate
             piece = _gradients(optimizer, loss_of, next(batches), piece)
@@ -132,18 +138,19 @@ def train_loop(
             optimizer.step()
             if on_progress:
                 on_progress(step, schedule.steps)
-            if step % every and step != schedule.steps:
-                continue
-            now = valid_loss()
-            if not math.isfinite(now):
-                raise FitError(f"the loss is {now} after {step} steps; lower the learning rate")
-            curve.append((step, now))
-            if now < best:
-                best, best_step = now, step
-                kept = [p.detach().clone() for p in parameters]
-            stale = len([s for s, _ in curve if s > best_step])
-            if schedule.patience is not None and stale >= schedule.patience:
-                break
+            if step % every == 0 or step == schedule.steps:
+                now = valid_loss()
+                if not math.isfinite(now):
+                    raise FitError(f"the loss is {now} after {step} steps; lower the learning rate")
+                curve.append((step, now))
+                if now < best:
+                    best, best_step = now, step
+                    kept = [p.detach().clone() for p in parameters]
+                stale = len([s for s, _ in curve if s > best_step])
+                if schedule.patience is not None and stale >= schedule.patience:
+                    break
+            place = Place(step, best, best_step, tuple(curve), piece)
+            saver.offer(place, parameters, kept, optimizer)
     with torch.no_grad():
         for p, k in zip(parameters, kept, strict=True):
             p.copy_(k)
