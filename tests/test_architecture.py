@@ -21,8 +21,9 @@ SOURCE = REPOSITORY / "src" / "howsure"
 ORDER = (  # noqa: SIM905
     "errors strict_json notebook types grading questions prompts api lm graded asking answers "
     "judges methods "
-    "calibrate metrics intervals cells tables scores figures report store shards lock "
-    "records spec plan estimate workers unit stages outcome grid scheduler progress status "
+    "calibrate metrics intervals agreement cells tables scores figures report store shards lock "
+    "records spec plan estimate workers unit stages grader_check outcome grid scheduler progress "
+    "status "
     "run recorded choose summary cli __main__"
 ).split()
 
@@ -46,7 +47,7 @@ HOMES = {
         "recorded",
         "summary",
     },
-    "pyarrow": {"graded", "questions", "recorded", "records", "tables"},
+    "pyarrow": {"agreement", "graded", "questions", "recorded", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
     "markupsafe": {"report"},
@@ -62,6 +63,7 @@ HOMES = {
             "calibrate",
             "metrics",
             "intervals",
+            "agreement",
             "tables",
         ),
         *("scores", "figures", "report", "records", "outcome", "grid", "recorded", "choose"),

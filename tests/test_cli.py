@@ -85,7 +85,7 @@ def test_help_names_every_choice(howsure):
 def test_the_options_are_those_of_the_contract(howsure):
     _, out, _ = howsure("run", "--help")
     assert set(re.findall(r"^  (--[a-z-]+)", out, re.MULTILINE)) == {
-        *("--grader", "--api-concurrency", "--api-deadline"),
+        *("--grader", "--grader-check", "--api-concurrency", "--api-deadline"),
         *("--model", "--questions", "--train-questions", "--data-dir", "--method", "--subject"),
         *("--format", "--choose-by", "--shots", "--limit", "--train-size", "--calibrate"),
         *("--seed", "--device", "--dtype", "--output", "--debug"),

@@ -237,13 +237,13 @@ def test_other_code_has_other_keys(one, monkeypatch):
 
 def test_the_sources_of_each_stage_are_there():
     root = Path(unit.__file__).parent
-    for name in (*unit._GRADING, *unit._ESTIMATING):
+    for name in (*unit.GRADING, *unit._ESTIMATING):
         assert (root / name).exists(), name
 
 
 @pytest.mark.parametrize(
     ("entry", "sources"),
-    [("answers", unit._GRADING), ("judges", unit._GRADING), ("methods", unit._ESTIMATING)],
+    [("answers", unit.GRADING), ("judges", unit.GRADING), ("methods", unit._ESTIMATING)],
 )
 def test_all_that_a_stage_imports_is_in_its_keys(entry, sources):
     """Every module of ours that it reaches, but those that only show values or refuse files."""

@@ -153,6 +153,12 @@ def _resampled_aurc(p: Floats, y: Bools, counts: Counts) -> Replicates:
     return areas
 
 
+def percentiles(replicates: ArrayLike) -> Interval:
+    """The plain percentile interval of (R,) replicates."""
+    low, high = np.quantile(replicates, _TAILS)
+    return Interval(float(low), float(high))
+
+
 def redrawn(replicates: Replicates) -> Replicates | None:
     """(R,) replicates with the undefined ones replaced by defined ones, in turn; None if none is.
 
@@ -258,8 +264,7 @@ def bootstrap_interval(
         drawn = redrawn(replicates)
         rarer = int(min(y.sum(), (~y).sum()))
         return None if drawn is None else auroc_interval(measured, [drawn], [rarer])
-    low, high = np.quantile(replicates, _TAILS)
-    return Interval(float(low), float(high))
+    return percentiles(replicates)
 
 
 def paired_difference(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from howsure import graded, lock, methods, scheduler, store
 from howsure.api import Limits
 from howsure.errors import HowsureError, ModelError, UsageError
+from howsure.grader_check import GraderCheck, check_grader, read_labels
 from howsure.grid import Grid
 from howsure.judges import NEITHER
 from howsure.judges.names import label, local_model
@@ -34,7 +35,7 @@ from howsure.stages import AnyJob, Made, Worker
 from howsure.status import Tracker
 from howsure.store import RunDirectory
 from howsure.unit import SPLITS, Unit, grader_identity, identity_of, released_answers
-from howsure.workers import Executor, Failure, InProcess, Processes
+from howsure.workers import Executor, Failure, InProcess, Job, Processes, Result, Work
 
 if TYPE_CHECKING:
     import polars as pl
@@ -98,6 +99,7 @@ def run(
     cache: Path | None = None,
     recompute: bool = True,
     limits: Limits | None = None,
+    grader_check: Path | None = None,
 ) -> RunResult:
     """Questions → answers → estimators → scores → report, in `spec.output`.
 
@@ -108,13 +110,16 @@ def run(
     standard error), `at_once` says how many worker processes there are (None: as many as cores,
     memory and work allow). `cache` is a folder in which runs share what they make (None: each keeps
     its own); with `recompute=False` a damaged piece of it is refused instead of made again.
-    `limits` says how much is asked of servers at once, and how long.
+    `limits` says how much is asked of servers at once, and how long. `grader_check` is a file of
+    human-labelled pairs (see `agreement`): how far the grader agrees with them is measured before
+    anything is asked, and told.
     """
     start = time.perf_counter()
     names = _model_names(spec)
     plan = prepare(spec)
     _check_settings(spec)
     _check_adapters(spec, plan, names)
+    pairs = read_labels(grader_check, plan.formats) if grader_check else ()
     directory = store.open_directory(spec.output, spec.to_json())
     with lock.held(directory.path, _say):
         shards = _open_store(cache or directory.store, recompute)
@@ -123,12 +128,17 @@ def run(
         card = _card(spec, plan, means)
         grid, show = _grid(units, shards, directory, card, show)
         with _watched(directory, card, show):
+            if grader_check:
+                card["grader_check"] = _checked_grader(
+                    GraderCheck(spec, pairs, shards, limits or Limits()), units, means, show
+                )
             _carry_out(grid, Worker(tuple(units), shards, limits or Limits()), means, show)
             results = list(grid.results())
             done = [r for r in results if isinstance(r, UnitResult)]
             failures = _failures(units, results)
             card |= _outcome(done, failures)
             card["notes"] += [*_prompting_notes(done), *_ungraded_notes(done)]
+            card["notes"] += [card["grader_check"]["in_words"]] if grader_check else []
             card["shards"] = {"made": grid.made.total(), "reused": grid.reused.total()}
             show.say("scoring")
             predictions = _collect(done)
@@ -195,12 +205,29 @@ def _grid(
     return grid, tracker
 
 
+def _checked_grader(
+    work: GraderCheck, units: Sequence[Unit], means: Means, show: Display
+) -> dict[str, Any]:
+    """The grader's agreement with people, measured where the run's own work is done."""
+    show.say("measuring the grader")
+    with threads(means.threads if means.workers == 1 else None):
+        found = check_grader(work, units[0].grader, lambda: _hired(work, means, 1))
+    if isinstance(found, Failure):
+        raise RunFailed(found)
+    return found
+
+
+def _hired(work: Work[Job, Result], means: Means, most: int) -> Executor[Job, Result]:
+    """This process, or at most so many worker processes."""
+    if means.workers == 1 and not means.gpus:
+        return InProcess(work)
+    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in means.gpus] or [{}] * means.workers
+    return Processes(work, places[: min(most, means.workers)], means.threads)
+
+
 def _carry_out(grid: Grid, worker: Worker, means: Means, show: Display) -> None:
     def hire() -> Executor[AnyJob, Made]:
-        if means.workers == 1 and not means.gpus:
-            return InProcess(worker)
-        places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in means.gpus] or [{}] * means.workers
-        return Processes(worker, places[: means.workers], means.threads)
+        return _hired(worker, means, means.workers)
 
     def on_ready(waiting: int) -> None:
         show.reused(grid.reused.total(), grid.foreseen().total())

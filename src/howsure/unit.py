@@ -29,7 +29,7 @@ BLOCK = 1024
 """Questions at most that are answered, or predicted, as one shard: minutes on a large model."""
 
 _READING = ("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "lm")
-_GRADING = (*_READING, "grading.py", "api.py", "judges")
+GRADING = (*_READING, "grading.py", "api.py", "judges")
 _ESTIMATING = (*_READING, "methods")
 """The sources that decide a stage's result: other code has other keys."""
 
@@ -139,7 +139,7 @@ class Unit:
         right: list[Any] = [[q.id, q.reference, list(q.choices)] for q in self.questions(block)]
         right += [g.is_correct for g in self.recorded(block) or ()]
         content: dict[str, Any] = {
-            "code": code(_GRADING),
+            "code": code(GRADING),
             "answers": answers.digest,
             "references": right,
         }

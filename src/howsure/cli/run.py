@@ -203,6 +203,14 @@ def run(
             "local model, or one on an OpenAI-compatible server.",
         ),
     ] = None,
+    grader_check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Human-labelled pairs (question, reference, answer, is_correct): how far the "
+            "grader agrees with them is measured first and put into the report.",
+        ),
+    ] = None,
     api_concurrency: Annotated[
         int, typer.Option(metavar="N", help="Requests to a server at a time, in each worker.")
     ] = Limits().concurrency,
@@ -309,7 +317,9 @@ def run(
     from howsure import run as running
 
     with _resumable(spec.output):
-        result = running.run(spec, cache=cache, recompute=recompute, limits=limits)
+        result = running.run(
+            spec, cache=cache, recompute=recompute, limits=limits, grader_check=grader_check
+        )
     _finish(result)
 
 

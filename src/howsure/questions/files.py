@@ -73,7 +73,7 @@ def read_release(
     path: Path, as_question: Callable[[Mapping[str, str], str, str], Question]
 ) -> Part:
     """A CSV file with its publisher's own header; `as_question` reads (row, where, id)."""
-    records = _records(path)
+    records = csv_records(path)
     _, header = next(records, (1, []))
 
     def reads() -> Iterator[tuple[str, Read]]:
@@ -139,14 +139,14 @@ def collect(reads: Iterable[tuple[str, Read]], *, origin: str, is_published: boo
 
 
 def _jsonl_rows(path: Path, stem: str) -> Iterator[tuple[str, Read]]:
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             where = f"{path}, line {number}"
             yield where, partial(rows.from_json, line, where=where, id=f"{stem}/{number}")
 
 
 def _csv_rows(path: Path, stem: str) -> Iterator[tuple[str, Read]]:
-    records = _records(path)
+    records = csv_records(path)
     header: list[str] = []
     for count, (number, fields) in enumerate(records):
         where = f"{path}, line {number}"
@@ -164,15 +164,15 @@ def _csv_rows(path: Path, stem: str) -> Iterator[tuple[str, Read]]:
 
 def _hendrycks_rows(path: Path, split: str, name: str) -> Iterator[tuple[str, Read]]:
     subject = path.stem.removesuffix(f"_{split}")
-    for row, (number, fields) in enumerate(_records(path)):
+    for row, (number, fields) in enumerate(csv_records(path)):
         where, id = f"{path}, line {number}", f"{name}/{subject}/{split}/{row}"
         yield where, partial(rows.from_hendrycks, fields, where=where, id=id, subject=subject)
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The records of a CSV file that aren't empty, each with the line on which it begins."""
     csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     line = 1
     while True:
         try:
@@ -203,7 +203,7 @@ def _checked_header(fields: Sequence[str], path: Path) -> list[str]:
     return header
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The whole file as text, unzipped and without the byte order mark."""
     data = _read_bytes(path)
     try:
