@@ -9,20 +9,23 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from test_architecture import MODULES, group, imports
 from test_plan import rows
 from test_run import Recorder, one_model
 
-from howsure import status, store, unit
+from howsure import stages, status, store, unit
 from howsure.errors import StoreError, UsageError
-from howsure.lm import LoadOptions
+from howsure.lm import LoadOptions, load
 from howsure.plan import prepare
 from howsure.run import run
 from howsure.shards import Shards
 from howsure.types import Question
 from howsure.unit import Unit, blocks
 
+STAGES = ("answers", "grades", "readings", "estimators", "predictions")
 METHODS = ("zero_shot", "probe", "lora", "likelihood")
 
 
@@ -66,14 +69,14 @@ def test_a_finished_run_is_not_done_again(whole, copied):
     assert "load" not in {e[1] for e in show.events if e[0] is not None}
 
 
-@pytest.mark.parametrize("stage", ["answers", "grades", "estimators", "predictions"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_shard_that_is_gone_is_made_again_and_nothing_else(whole, copied, stage):
     shutil.rmtree(shards(copied, stage)[0])
     run(copied, show=Recorder(), at_once=1)
     assert made(copied)["made"] == 1 and tables(copied) == tables(whole)
 
 
-@pytest.mark.parametrize("stage", ["answers", "grades", "estimators", "predictions"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_damaged_shard_is_named_and_made_again_or_refused(whole, copied, stage, capsys):
     files = (p for folder in shards(copied, stage) for p in sorted(folder.iterdir()))
     victim = next(p for p in files if p.name != "manifest.json")
@@ -117,9 +120,46 @@ def test_a_run_stopped_anywhere_ends_in_the_same_bytes(whole, tmp_path):
             assert "stopped" in lines and "the same command goes on" in lines
     assert stops >= 4 and tables(spec) == tables(whole)
     assert not list((spec.output / ".store").rglob(".tmp-*"))
-    for stage in ("answers", "grades", "estimators", "predictions"):
+    for stage in STAGES:
         names = [p.name for p in shards(spec, stage)]
         assert names == [p.name for p in shards(whole, stage)]
+
+
+class Counting(Recorder):
+    """Stage → the tokens that the model had read when it was last heard of."""
+
+    def __init__(self):
+        super().__init__()
+        self.lm, self.read = None, {}
+
+    def load(self, *args, **how):
+        self.lm = load(*args, **how)
+        return self.lm
+
+    def update(self, unit, stage, done, total):
+        if self.lm is not None and stage:
+            self.read[stage] = self.lm.tokens_read
+
+
+def test_no_token_is_read_twice(whole, tmp_path, monkeypatch):
+    """What zero-shot and probe want is read with the answers, and only then."""
+    spec = replace(whole, output=tmp_path / "out", methods=("zero_shot", "probe"))
+    counting = Counting()
+    monkeypatch.setattr(stages, "load", counting.load)
+    run(spec, show=counting, at_once=1)
+    answered = max(n for stage, n in counting.read.items() if stage.startswith("answer"))
+    later = {s: n for s, n in counting.read.items() if s.startswith(("fit", "predict"))}
+    assert len(later) == 4 and set(later.values()) == {answered} and answered > 0
+    spent = json.loads((spec.output / "run.json").read_text())["seconds"]
+    spent = spent["by_unit"]["random-llama (choice)"]
+    assert spent["predict zero_shot"] > 0 and spent["fit probe"] > 0
+
+    monkeypatch.undo()
+    without = replace(spec, output=tmp_path / "without")
+    monkeypatch.setattr(Unit, "wants", lambda self, block: ())
+    run(without, show=Recorder(), at_once=1)
+    near = [pl.read_parquet(s.output / "predictions.parquet") for s in (spec, without)]
+    np.testing.assert_allclose(*(t["p_correct"].to_numpy() for t in near), atol=1e-5)
 
 
 def test_runs_share_what_they_make_in_a_cache(whole, tmp_path):

@@ -191,6 +191,19 @@ def test_every_field_has_a_column():
     assert set(records._GRADE) == graded - {"answer"}
 
 
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_readings_come_back_to_the_bit_and_belong_to_their_answers(tmp_path, rows):
+    values = np.random.default_rng(0).standard_normal((rows, 7)).astype(np.float32)
+    if rows > 2:
+        values[1, 2:5] = np.nan, np.inf, -0.0
+    path, ids = tmp_path / "r.parquet", [f"q{i}" for i in range(rows)]
+    records.write_readings(path, ids, values)
+    back = records.read_readings(path, ids)
+    assert back.shape == values.shape and back.tobytes() == values.tobytes()
+    with pytest.raises(StoreError, match="other questions"):
+        records.read_readings(path, [*ids, "another"])
+
+
 def test_grades_and_probabilities_belong_to_their_answers(tmp_path):
     graded = [GradedAnswer(a, i % 2 == 0, "exact") for i, a in enumerate(ANSWERS)]
     graded[1] = Ungraded(ANSWERS[1], "judge:x", "neither yes nor no")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -203,8 +204,10 @@ def _keep(lm: LanguageModel, wave: Wave, made: Sequence[Answer], also: Sequence[
     usable = [(k, Passage.of(a)) for k, a in enumerate(made) if not a.note]
     if not also or not usable:
         return
+    begin = time.perf_counter()
     for want, values in zip(also, wave.read(usable, also), strict=True):
         lm.readings.put([p for _, p in usable], want, values)
+    lm.readings.seconds += time.perf_counter() - begin
 
 
 def _longest_choice(lm: LanguageModel, questions: Sequence[Question], letters: bool) -> int:

@@ -18,8 +18,8 @@ from howsure.errors import FitError, ModelError
 from howsure.outcome import Held, UnitResult, is_correct, result
 from howsure.shards import Damage, Shards
 from howsure.stages import AnswerJob, AnyJob, FitJob, Made, PredictJob, find
-from howsure.types import GradedAnswer
-from howsure.unit import SPLITS, Block, Graded, Unit
+from howsure.types import SPLITS, GradedAnswer
+from howsure.unit import Block, Graded, Unit
 from howsure.workers import Failure
 
 MIN_TRAINING = 20
@@ -72,7 +72,8 @@ class UnitGrid:
         self._held.loading += made.loading or 0.0
         match job:
             case AnswerJob():
-                self._held.graded[job.block] = Graded(job.block, *made.shards)
+                answers, grades, *readings = made.shards
+                self._held.graded[job.block] = Graded(job.block, answers, grades, tuple(readings))
                 everything = sum(map(len, self._blocks.values()))
                 return self._fits() if len(self._held.graded) == everything else []
             case FitJob():

@@ -16,8 +16,8 @@ from howsure.errors import FitError
 from howsure.prompts import CORRECTNESS_QUERY, MARKED, plain
 from howsure.shards import Shard, Shards
 from howsure.stages import TABLE, usable
-from howsure.types import Answer, Format, GradedAnswer, Predictions
-from howsure.unit import SPLITS, Block, Graded, Split, Unit
+from howsure.types import SPLITS, Answer, Format, GradedAnswer, Predictions, Split
+from howsure.unit import Block, Graded, Unit
 from howsure.workers import Failure
 
 NONFINITE = "nonfinite_confidence"
@@ -73,6 +73,12 @@ class Held:
             spent[f"fit {method}"] += shard.seconds
         for (method, _), shard in self.said.items():
             spent[f"predict {method}"] += shard.seconds
+        for method in self.fitted:
+            for block, graded in self.graded.items():
+                wanted = self.unit.wanted_by(method, block.split)
+                stage = f"fit {method}" if block.split == "training" else f"predict {method}"
+                held = zip(self.unit.wants(block), graded.readings, strict=True)
+                spent[stage] += sum(shard.seconds for want, shard in held if want in wanted)
         return {stage: round(seconds, 3) for stage, seconds in spent.items()}
 
     def failed(self, what: str, error: Failure) -> Failure:

@@ -1,4 +1,4 @@
-"""Answers, grades and probabilities as Parquet files of the store: written whole, read strictly."""
+"""What stages made as Parquet files of the store: written whole, read strictly."""
 
 from __future__ import annotations
 
@@ -72,17 +72,47 @@ def read_probabilities(path: Path, ids: Sequence[str]) -> NDArray[np.float64]:
     return np.array(columns["p_correct"], dtype=np.float64)
 
 
+def write_readings(path: Path, ids: Sequence[str], values: NDArray[np.float32]) -> None:
+    """(n, width) numbers that a model computed, with the ids of their questions."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    rows = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    table = pa.table({"question_id": pa.array(list(ids), pa.string()), "values": rows})
+    _write_table(table, path, compression="none", use_dictionary=False)
+
+
+def read_readings(path: Path, ids: Sequence[str]) -> NDArray[np.float32]:
+    """(n, width), of just these questions. Raises StoreError for those of others."""
+    table = _read_table(path, ("question_id", "values"))
+    if table["question_id"].to_pylist() != list(ids):
+        raise StoreError(f"{path} is about other questions; remove its folder and run again")
+    width = table.schema.field("values").type.list_size
+    flat = table["values"].combine_chunks().flatten()
+    return np.asarray(flat.to_numpy(), dtype=np.float32).reshape(len(ids), width)
+
+
 def _write(path: Path, columns: Mapping[str, list[Any]], kind: type | None) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     hints = get_type_hints(kind) if kind else {"p_correct": float}
     schema = pa.schema([(name, _arrow_type(hints.get(name, str))) for name in columns])
     table = pa.table(dict(columns), schema=schema)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    _write_table(table, path, compression="zstd")
+
+
+def _write_table(table: pa.Table, path: Path, **how: Any) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, write_page_checksum=True, **how)
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    table = _read_table(path, names)
+    return {name: table[name].to_pylist() for name in names}
+
+
+def _read_table(path: Path, names: Sequence[str]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,7 +126,7 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         raise StoreError(f"{path} has {table.num_rows} of {stated} rows; remove it and run again")
     if table.column_names != list(names):
         raise StoreError(f"{path} has the columns {table.column_names}, not {list(names)}")
-    return {name: table[name].to_pylist() for name in names}
+    return table
 
 
 def _arrow_type(hint: Any) -> pa.DataType:

@@ -34,7 +34,8 @@ from howsure.spec import RunSpec
 from howsure.stages import AnyJob, Made, Worker
 from howsure.status import Tracker
 from howsure.store import RunDirectory
-from howsure.unit import SPLITS, Unit, grader_identity, identity_of, released_answers
+from howsure.types import SPLITS
+from howsure.unit import Unit, grader_identity, identity_of, released_answers
 from howsure.workers import Executor, Failure, InProcess, Job, Processes, Result, Work
 
 if TYPE_CHECKING:

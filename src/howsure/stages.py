@@ -18,8 +18,7 @@ from howsure.answers import answer, grade
 from howsure.api import Limits
 from howsure.judges import Judge, grade_with
 from howsure.judges.names import MATCH, local_model, open_judge
-from howsure.lm import LoadOptions, Passage, load
-from howsure.plan import Questions
+from howsure.lm import LoadOptions, Passage, Want, load
 from howsure.shards import Shard, Shards
 from howsure.types import Answer, Estimator, GradedAnswer, Ungraded
 from howsure.unit import Block, Graded, Unit
@@ -94,7 +93,9 @@ def find(unit: Unit, job: AnyJob, store: Shards, on_damage: Any = None) -> Made 
     if first is None or not isinstance(job, AnswerJob):
         return None if first is None else Made((first,))
     second = store.find("grades", unit.grades_key(job.block, first), on_damage)
-    return None if second is None else Made((first, second))
+    others = _readings(unit, first, unit.wants(job.block), store, on_damage)
+    there = [shard for shard in (first, second, *others) if shard is not None]
+    return Made(tuple(there)) if len(there) == 2 + len(others) else None
 
 
 def usable(unit: Unit, graded: Graded, store: Shards) -> tuple[list[GradedAnswer], dict[str, str]]:
@@ -104,6 +105,26 @@ def usable(unit: Unit, graded: Graded, store: Shards) -> tuple[list[GradedAnswer
     noted = {g.answer.question_id: g.reason for g in rows if isinstance(g, Ungraded)}
     noted |= {a.question_id: a.note for a in answers if a.note}
     return [g for g in rows if isinstance(g, GradedAnswer) and not g.answer.note], noted
+
+
+def _readings(
+    unit: Unit,
+    answers: Shard | None,
+    wants: Sequence[Want],
+    store: Shards,
+    on_damage: Any = None,
+) -> list[Shard | None]:
+    """What was read along with the answers, one for each want; None where it isn't there."""
+    if answers is None:
+        return [None] * len(wants)
+    keys = [unit.readings_key(answers, want) for want in wants]
+    return [store.find("readings", key, on_damage) for key in keys]
+
+
+def _read_along(answers: Sequence[Answer]) -> tuple[list[str], list[Passage]]:
+    """The ids and texts of the answers that are read on from: those that can be used."""
+    good = [a for a in answers if not a.note]
+    return [a.question_id for a in good], [Passage.of(a) for a in good]
 
 
 @dataclass
@@ -124,13 +145,16 @@ class Worker:
             self._release()
         lm, seconds = self._load(unit, report)
         with _stage(job.stage, report) as progress:
-            match job:
-                case AnswerJob():
-                    return Made(self._answer(unit, lm, job, progress), seconds)
-                case FitJob():
-                    return Made((self._fit(unit, lm, job, progress),), seconds)
-                case PredictJob():
-                    return Made((self._predict(unit, lm, job, progress),), seconds)
+            try:
+                match job:
+                    case AnswerJob():
+                        return Made(self._answer(unit, lm, job, progress), seconds)
+                    case FitJob():
+                        return Made((self._fit(unit, lm, job, progress),), seconds)
+                    case PredictJob():
+                        return Made((self._predict(unit, lm, job, progress),), seconds)
+            finally:
+                lm.readings.clear()
 
     def _load(self, unit: Unit, report: Report) -> tuple[LanguageModel, float | None]:
         """The unit's model, and how long it took to load; None where it was there already."""
@@ -148,41 +172,23 @@ class Worker:
 
     def _answer(
         self, unit: Unit, lm: LanguageModel, job: AnswerJob, progress: Any
-    ) -> tuple[Shard, Shard]:
-        questions, begin = unit.questions(job.block), time.perf_counter()
-        recorded = unit.recorded(job.block)
+    ) -> tuple[Shard, ...]:
+        """Answers first, then what hangs on them; a part that is there already is not made again.
+
+        Readings that are missing are made by answering again, so that they are the same to the bit.
+        """
+        wants, begin = unit.wants(job.block), time.perf_counter()
         answered = self.store.find("answers", job.key)
-        if answered is None:
-            made = (
-                [g.answer for g in recorded]
-                if recorded is not None
-                else answer(
-                    lm,
-                    questions,
-                    format=unit.format,
-                    choose_by=unit.plan.choose_by,
-                    asking=unit.spec.asking,
-                    examples=unit.examples(job.block),
-                    on_progress=progress,
-                )
-            )
-            if recorded is None:
-                lm.verify([Passage.of(a) for a in made], seed=unit.spec.seed)
-            about = {"parameters": lm.parameters, "device": str(lm.device)}
-            about |= {"dtype": str(lm.dtype).removeprefix("torch."), "rows": len(made)}
-            about |= {"prompting": lm.prompting(unit.spec.chat).note}
-            about |= {"engine": lm.engine, "engine_note": lm.engine_note}
-            answered = self.store.make(
-                "answers",
-                job.key,
-                lambda folder: records.write_answers(folder / TABLE, made),
-                since=begin,
-                about=about,
-            )
-        begin = time.perf_counter()
+        if answered is None or any(r is None for r in _readings(unit, answered, wants, self.store)):
+            made = self._ask(unit, lm, job.block, wants, progress)
+            since = begin + lm.readings.seconds
+            if answered is None:
+                answered = self._keep_answers(unit, lm, job.key, made, since)
         # Read again, so that what is graded is what later stages will read.
         held = records.read_answers(self.store.open(answered) / TABLE, unit.name)
-        graded = recorded if recorded is not None else self._grade(unit, lm, questions, held)
+        kept = self._keep_readings(unit, lm, answered, held, wants)
+        begin = time.perf_counter()
+        graded = unit.recorded(job.block) or self._grade(unit, lm, job.block, held)
         grades = self.store.make(
             "grades",
             unit.grades_key(job.block, answered),
@@ -190,11 +196,82 @@ class Worker:
             since=begin,
             about={"rows": len(graded)},
         )
-        return answered, grades
+        return answered, grades, *kept
+
+    def _ask(
+        self, unit: Unit, lm: LanguageModel, block: Block, wants: Sequence[Want], progress: Any
+    ) -> Sequence[Answer]:
+        recorded = unit.recorded(block)
+        if recorded is not None:
+            return [g.answer for g in recorded]
+        made = answer(
+            lm,
+            unit.questions(block),
+            format=unit.format,
+            choose_by=unit.plan.choose_by,
+            asking=unit.spec.asking,
+            examples=unit.examples(block),
+            also=wants,
+            on_progress=progress,
+        )
+        lm.verify([Passage.of(a) for a in made], seed=unit.spec.seed)
+        return made
+
+    def _keep_answers(
+        self, unit: Unit, lm: LanguageModel, key: str, made: Sequence[Answer], since: float
+    ) -> Shard:
+        about = {"parameters": lm.parameters, "device": str(lm.device)}
+        about |= {"dtype": str(lm.dtype).removeprefix("torch."), "rows": len(made)}
+        about |= {"prompting": lm.prompting(unit.spec.chat).note}
+        about |= {"engine": lm.engine, "engine_note": lm.engine_note}
+        return self.store.make(
+            "answers",
+            key,
+            lambda folder: records.write_answers(folder / TABLE, made),
+            since=since,
+            about=about,
+        )
+
+    def _keep_readings(
+        self,
+        unit: Unit,
+        lm: LanguageModel,
+        answered: Shard,
+        held: Sequence[Answer],
+        wants: Sequence[Want],
+    ) -> list[Shard]:
+        """What was read along with the answers; each has its share of the time that took."""
+        seconds = lm.readings.seconds / max(1, len(wants))
+        there = _readings(unit, answered, wants, self.store)
+        return [
+            shard or self._keep_reading(unit, lm, answered, held, want, seconds)
+            for want, shard in zip(wants, there, strict=True)
+        ]
+
+    def _keep_reading(
+        self,
+        unit: Unit,
+        lm: LanguageModel,
+        answered: Shard,
+        held: Sequence[Answer],
+        want: Want,
+        seconds: float,
+    ) -> Shard:
+        begin = time.perf_counter()
+        ids, passages = _read_along(held)
+        (values,) = lm.read(passages, [want])
+        return self.store.make(
+            "readings",
+            unit.readings_key(answered, want),
+            lambda folder: records.write_readings(folder / TABLE, ids, values),
+            since=begin - seconds,
+            about={"rows": len(ids)},
+        )
 
     def _grade(
-        self, unit: Unit, lm: LanguageModel, questions: Questions, answers: Sequence[Answer]
+        self, unit: Unit, lm: LanguageModel, block: Block, answers: Sequence[Answer]
     ) -> Sequence[GradedAnswer | Ungraded]:
+        questions = unit.questions(block)
         if unit.format == "choice" or unit.spec.grader == MATCH:
             return grade(questions, answers)
         return grade_with(self._judging(unit, lm), unit.graded_by, questions, answers)
@@ -221,6 +298,7 @@ class Worker:
         train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
         spec = unit.method_spec(job.method)
         begin = time.perf_counter()
+        self._recall(unit, lm, job.method, [*job.train, *job.valid])
         unfinished = self.store.unfinished(job.key)
         estimator = methods.fit(
             spec,
@@ -246,6 +324,7 @@ class Worker:
     def _predict(self, unit: Unit, lm: LanguageModel, job: PredictJob, progress: Any) -> Shard:
         answers = [g.answer for g in self._answers(unit, [job.graded])]
         begin = time.perf_counter()
+        self._recall(unit, lm, job.method, [job.graded])
         if not self._holds(job):
             folder = self.store.open(job.estimator)
             self._held = (job.estimator.digest, methods.load(folder, lm))
@@ -260,6 +339,20 @@ class Worker:
             since=begin,
             about={"rows": len(ids)},
         )
+
+    def _recall(self, unit: Unit, lm: LanguageModel, method: str, graded: Sequence[Graded]) -> None:
+        """What the method wants of the model, as far as it was read along with the answers."""
+        for one in graded:
+            wanted = unit.wanted_by(method, one.block.split)
+            held = zip(unit.wants(one.block), one.readings, strict=True)
+            mine = [(want, shard) for want, shard in held if want in wanted]
+            if not mine:
+                continue
+            answers = records.read_answers(self.store.open(one.answers) / TABLE, unit.name)
+            ids, passages = _read_along(answers)
+            for want, shard in mine:
+                table = self.store.open(shard) / TABLE
+                lm.readings.put(passages, want, records.read_readings(table, ids))
 
     def _answers(self, unit: Unit, graded: Sequence[Graded]) -> list[GradedAnswer]:
         return [g for block in graded for g in usable(unit, block, self.store)[0]]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Format = Literal["open", "choice"]
 ChooseBy = Literal["letter", "text"]
+Split = Literal["training", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("training", "validation", "test")
 
 _SHOWN = 8
 """Rows that a notebook shows of predictions."""

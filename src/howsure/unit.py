@@ -8,22 +8,19 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from howsure import graded, methods
 from howsure.answers import MAX_TOKENS
 from howsure.judges.names import MATCH, label, local_model
-from howsure.lm import LoadOptions, embedded_names, loading
+from howsure.lm import LoadOptions, Place, Want, embedded_names, loading
 from howsure.lm.merging import find_adapter
 from howsure.lm.names import fill_in, find_known
 from howsure.lm.published import find_query_adapter
 from howsure.plan import Plan, Questions
 from howsure.shards import Shard, key_of
 from howsure.spec import TRAIN_SIZE, RunSpec
-from howsure.types import Format, GradedAnswer, Question
-
-Split = Literal["training", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("training", "validation", "test")
+from howsure.types import Format, GradedAnswer, Question, Split
 
 BLOCK = 1024
 """Questions at most that are answered, or predicted, as one shard: minutes on a large model."""
@@ -64,6 +61,8 @@ class Graded:
     block: Block
     answers: Shard
     grades: Shard
+    readings: tuple[Shard, ...] = ()
+    """What was read along with the answers, one for each of `Unit.wants`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +112,24 @@ class Unit:
         settings = self.spec.method_settings(method, self.model, self.format)
         return methods.spec_from(method, settings)
 
+    def wants(self, block: Block) -> tuple[Want, ...]:
+        """What the methods will ask of the bare model about the block's answers.
+
+        It is read along with them; of answers that are released ones it is read when it is needed.
+        """
+        if self.recorded(block) is not None:
+            return ()
+        every = [w for m in self.spec.methods for w in self.wanted_by(m, block.split)]
+        return tuple(dict.fromkeys(every))
+
+    def wanted_by(self, method: str, split: Split) -> tuple[Want, ...]:
+        """The same of one method and a whole split."""
+        unused = split == "validation" and self.spec.calibrate == "none"
+        if unused and method not in methods.TRAINED:
+            return ()
+        by_letter = self.format == "choice" and self.plan.choose_by == "letter"
+        return methods.wants(self.method_spec(method), split, by_letter=by_letter)
+
     def _all(self, split: Split) -> Questions:
         if split == "training" and self.released is not None:
             return graded.load(self.released, self.name).questions
@@ -134,6 +151,11 @@ class Unit:
         content |= {"asking": asdict(self.spec.asking), "kind": self._kind()}
         content |= {"choose_by": self.plan.choose_by if self.format == "choice" else None}
         return key_of("answers", content)
+
+    def readings_key(self, answers: Shard, want: Want) -> str:
+        settings = {k: v.name if isinstance(v, Place) else v for k, v in asdict(want).items()}
+        content = {"answers": answers.digest, "want": [type(want).__name__, settings]}
+        return key_of("readings", self._base(_READING) | content)
 
     def grades_key(self, block: Block, answers: Shard) -> str:
         right: list[Any] = [[q.id, q.reference, list(q.choices)] for q in self.questions(block)]

@@ -18,6 +18,13 @@ class Readings:
 
     def __init__(self) -> None:
         self._kept: dict[Want, _Kept] = {}
+        self.seconds = 0.0
+        """Spent so far on reading what is kept here, along with answers."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept.clear()
+        self.seconds = 0.0
 
     def put(self, passages: Sequence[Passage], want: Want, values: NDArray[np.float32]) -> None:
         """Remember one row per passage."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from howsure.errors import BundleError, UnknownName, UsageError
 from howsure.lm import Hidden, Options, Place, Want
 from howsure.prompts import QUERY_OPTIONS
-from howsure.types import Estimator, GradedAnswer
+from howsure.types import Estimator, GradedAnswer, Split
 
 if TYPE_CHECKING:
     from howsure.lm.model import LanguageModel
@@ -105,18 +105,19 @@ def _fits(new: Any, default: Any, optional: bool) -> bool:
     return default is None or isinstance(new, type(default))
 
 
-def wants(spec: Spec) -> tuple[Want, ...]:
-    """What the method will ask of the bare model about each answer; `answers.answer` can read it
-    along with the answer."""
+def wants(spec: Spec, split: Split, *, by_letter: bool) -> tuple[Want, ...]:
+    """What the method will ask of the bare model about each answer of a split; `answers.answer`
+    can read it along with the answer. `by_letter`: it is a letter of a multiple choice.
+    """
     from howsure.methods import lora_prompt, probe, zero_shot
 
     match spec:
-        case zero_shot.ZeroShot():
+        case zero_shot.ZeroShot() if split != "training":
             return (Options(Place.QUERY, QUERY_OPTIONS),)
         case probe.Probe():
             return (Hidden(Place.ANSWER, spec.layer),)
-        case lora_prompt.LoraPrompt() if spec.divergence_weight:
-            return (Hidden(Place.QUESTION),)
+        case lora_prompt.LoraPrompt(query_adapter=None) if split == "training" and by_letter:
+            return (Hidden(Place.QUESTION),) if spec.divergence_weight else ()
     return ()
 
 
