@@ -141,9 +141,9 @@ def test_the_end_of_a_turn_ends_an_answer(tokenizer: Any) -> None:
     tokens = Tokens(tokenizer, "m", stops=[5])
     chat = tokens.chat
     assert chat is not None
-    assert {5, tokenizer.eos_token_id} <= set(tokens.stop_ids)
+    assert {5, tokenizer.eos_token_id} <= tokens.stops.ends
     if chat.end_of_turn:
-        assert tokenizer.convert_tokens_to_ids(chat.end_of_turn) in tokens.stop_ids
+        assert tokenizer.convert_tokens_to_ids(chat.end_of_turn) in tokens.stops.ends
 
 
 def test_the_date_is_not_todays(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_template_that_can_not_be_used_is_refused() -> None:
 
 def tokenizer_stops(tokens: Tokens) -> bool:
     """The stop tokens do not hang on the template."""
-    return 1 in tokens.stop_ids
+    return 1 in tokens.stops.ends
 
 
 def test_a_tokenizer_that_appends_its_end_token() -> None:

@@ -16,6 +16,7 @@ from howsure.errors import ModelError, UnknownName
 from howsure.lm import AnswerTokens, Hidden, Options, Passage, Place
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.model import LanguageModel
+from howsure.lm.stops import first_line
 from howsure.prompts import CORRECTNESS_QUERY
 
 # Shorter and longer than the Mistral fixture's window of 16 tokens, with and without a prefix.
@@ -98,30 +99,28 @@ def test_answer_tokens_sum_their_log_probabilities(lm: LanguageModel) -> None:
 
 
 def test_generation_equals_greedy_without_cache_or_batch(lm: LanguageModel) -> None:
+    """As published: nothing but the end token stops it, and the text is cut afterwards."""
     made = lm.generate(PASSAGES, max_tokens=8)
-    stops = set(lm.tokens.stop_ids)
     for p, g in zip(PASSAGES, made, strict=True):
         ids = lm.tokens.encode([p.upto(Place.QUESTION)])[0]
-        new, total = [], 0.0
+        new, values = [], []
         for _ in range(8):
             with torch.inference_mode():
                 logp = lm._model(input_ids=torch.tensor([ids + new])).logits[0, -1].log_softmax(-1)
             token = int(logp.argmax())
-            if token in stops:
-                if not new:
-                    total = float(logp[token])
+            values.append(float(logp[token]))
+            if token == 1:
                 break
             new.append(token)
-            total += float(logp[token])
-        assert g.text == lm.tokens.decode(new).strip()
-        assert g.tokens == max(1, len(new))
-        np.testing.assert_allclose(g.log_probability, total, atol=1e-4)
+        assert g.text == first_line(lm.tokens.decode(new)).strip()
+        assert g.tokens <= max(1, len(new))
+        np.testing.assert_allclose(g.log_probability, sum(values[: g.tokens]), atol=1e-4)
 
 
 def test_tokens_with_a_line_break_stop(lm: LanguageModel) -> None:
     newline = lm.tokens.encode(["\n"])[0][-1]
-    assert newline in lm.tokens.stop_ids
-    assert 1 in lm.tokens.stop_ids
+    assert newline in lm.tokens.stops.breaks
+    assert 1 in lm.tokens.stops.ends
 
 
 def test_special_tokens_in_a_question_stay_text(lm: LanguageModel) -> None:

@@ -27,6 +27,7 @@ from howsure.lm import LoadOptions
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.names import fill_in
 from howsure.lm.published import find_query_adapter
+from howsure.lm.stops import first_line
 from howsure.prompts import correctness_query, question_prompt
 from howsure.questions import open_set, select
 from howsure.questions.quiz import quiz
@@ -274,7 +275,7 @@ def test_rows_are_read_as_the_answers_they_were(lm: Any, datasets: Path, format:
         assert (a.answer.prompt, a.answer.lead, a.answer.text) == (
             b.answer.prompt,
             b.answer.lead,
-            graded.first_line(b.answer.text),
+            first_line(b.answer.text),
         )
         assert a.answer.choice == b.answer.choice and a.answer.model == MODEL
 
@@ -362,4 +363,4 @@ def test_answers_are_cleaned_as_published() -> None:
         ("\n\nParis", "Paris"),
         ("", ""),
     ):
-        assert graded.first_line(given) == cleaned
+        assert first_line(given) == cleaned

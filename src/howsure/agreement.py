@@ -343,7 +343,7 @@ def _kappas(
     n = drawn.sum(axis=0)
     same, yes_a, yes_b = ((mask.astype(np.float64) @ drawn) / n for mask in (a == b, a, b))
     chance = yes_a * yes_b + (1 - yes_a) * (1 - yes_b)
-    out = np.full_like(chance, np.nan)
+    out: NDArray[np.float64] = np.full(chance.shape, np.nan)
     np.divide(same - chance, 1 - chance, out=out, where=chance < 1)
     return out
 

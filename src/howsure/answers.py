@@ -42,7 +42,7 @@ def answer(
 ) -> list[Answer]:
     """The model's greedy answer to each question, in their order.
 
-    `format="open"`: free text up to `max_tokens` tokens, a line break, or the end token.
+    `format="open"`: free text, its first line (`lm.stops`), of up to `max_tokens` tokens.
     `format="choice"`: one of the options; `choose_by="letter"` shows them under letters and takes
     the likeliest letter (the published setting), `choose_by="text"` takes the option whose own
     text is likeliest per token after the bare question, for models too small for letters.

@@ -22,6 +22,7 @@ from typing import Any
 
 from howsure.errors import QuestionError
 from howsure.lm import hub, loading
+from howsure.lm.stops import first_line
 from howsure.prompts import plain
 from howsure.questions import without
 from howsure.types import LETTERS, Answer, Format, GradedAnswer, Question
@@ -200,15 +201,6 @@ def _made(
         f"released/{i}", SUBJECT, _asked(context), str(row.get("target") or "") or "not stated"
     )
     return question, GradedAnswer(answer, bool(label), GRADER)
-
-
-def first_line(output: str) -> str:
-    """An answer as the published code cleans it: its first line, headings joined to what follows.
-
-    ("Sure:\\nParis\\n\\nQuestion: ..." is "Sure:Paris".)
-    """
-    text = output.strip().replace("\n\n", "\n").replace(":\n", ":")
-    return text.strip("\n").split("\n")[0]
 
 
 def _asked(context: str) -> str:

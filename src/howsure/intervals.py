@@ -153,7 +153,7 @@ def _resampled_aurc(p: Floats, y: Bools, counts: Counts) -> Replicates:
     return areas
 
 
-def percentiles(replicates: ArrayLike) -> Interval:
+def percentiles(replicates: Replicates) -> Interval:
     """The plain percentile interval of (R,) replicates."""
     low, high = np.quantile(replicates, _TAILS)
     return Interval(float(low), float(high))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from howsure.lm.cascade import Memory, Part, in_window, merge
 from howsure.lm.kernels import attend
+from howsure.lm.stops import Stops
 from howsure.lm.tree import Node, spans
 
 Step = Callable[[list[int], "Decoding"], Tensor]
@@ -147,7 +148,7 @@ def grow_greedily(
     logits: Callable[[Tensor], Tensor],
     *,
     max_tokens: int,
-    stops: Sequence[int],
+    stops: Stops,
     dtype: Any,
 ) -> tuple[list[tuple[list[int], float]], dict[int, Node]]:
     """The continuation of each leaf, and as nodes what of it has been read.
@@ -156,7 +157,6 @@ def grow_greedily(
     token ids without the stop, and the sum of their log-probabilities, or the stop's own if there
     are none.
     """
-    ends = set(stops)
     state = Decoding(leaves, max_tokens, dtype, first.device)
     tokens: list[list[int]] = [[] for _ in leaves]
     sums = [0.0] * len(leaves)
@@ -168,13 +168,13 @@ def grow_greedily(
         going = []
         for row, (token, value) in enumerate(zip(which.tolist(), best.tolist(), strict=True)):
             i = state.rows[row]
-            if token not in ends:
-                tokens[i].append(token)
+            belongs, over = stops.take(tokens[i], token)
+            if belongs or not tokens[i]:
                 sums[i] += value
-                if len(tokens[i]) < max_tokens:
-                    going.append(row)
-            elif not tokens[i]:
-                sums[i] = value
+            if belongs:
+                tokens[i].append(token)
+            if not over and len(tokens[i]) < max_tokens:
+                going.append(row)
         if len(going) < len(state.rows):
             for i, memory in state.leave(going).items():
                 if state.steps:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from howsure.lm.cascade import Layout, Memory, installed
 from howsure.lm.decoding import Decoding, grow_greedily
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
+from howsure.lm.stops import Stops
 from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
 
 _PACKS_A_WAVE = 4
@@ -182,10 +183,10 @@ class TreeWave:
         return _gather([(n, ask) for n, (_, ask) in zip(made, more, strict=True)], layers)
 
     def generate(
-        self, max_tokens: int, stops: Sequence[int], logits: Callable[[Tensor], Tensor]
+        self, max_tokens: int, stops: Stops, logits: Callable[[Tensor], Tensor]
     ) -> list[tuple[list[int], float]]:
         """Greedy continuations of sequences whose last rows are wanted: new token ids up to a stop
-        token or `max_tokens`, and the sum of their log-probabilities."""
+        or `max_tokens`, and the sum of their log-probabilities."""
         ends = torch.cat([leaf.rows[-1][-1:] for leaf in self._leaves])
         made, nodes = grow_greedily(
             self._leaves,

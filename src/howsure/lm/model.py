@@ -23,6 +23,7 @@ from howsure.lm.passage import AnswerTokens, Generation, Hidden, Options, Passag
 from howsure.lm.plain import PlainReader
 from howsure.lm.planning import Plan, blocks, plan
 from howsure.lm.readings import Readings
+from howsure.lm.stops import first_line
 from howsure.lm.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -255,7 +256,8 @@ class LanguageModel:
         max_tokens: int,
         on_progress: Progress | None = None,
     ) -> list[Generation]:
-        """Greedy continuations of the questions, up to a line break or the end token."""
+        """Greedy continuations of the questions, up to the end of their first line or the end
+        token."""
         out: dict[int, Generation] = {}
         for wave in self.waves(passages, [Hidden(Place.QUESTION)]):
             out |= dict(zip(wave.index, wave.generate(max_tokens), strict=True))
@@ -402,7 +404,7 @@ class Wave:
         return self._lm._values(passages, every, wants, work, range(len(work.asks)), rows)
 
     def generate(self, max_tokens: int) -> list[Generation]:
-        """Greedy continuations, up to a line break or the end token."""
+        """Greedy continuations, up to the end of their first line or the end token."""
         lm = self._lm
         longest = max(map(len, (a.ids for a in self._wave.sequences))) + max_tokens
         if longest > lm.context:
@@ -410,9 +412,9 @@ class Wave:
                 f"prompt and answer need {longest} tokens but model {lm.name!r} takes at most "
                 f"{lm.context}; use fewer --shots"
             )
-        made = self._wave.generate(max_tokens, lm.tokens.stop_ids, lm.logits)
+        made = self._wave.generate(max_tokens, lm.tokens.stops, lm.logits)
         return [
-            Generation(lm.tokens.decode(ids).strip(), total, max(len(ids), 1))
+            Generation(first_line(lm.tokens.decode(ids)).strip(), total, max(len(ids), 1))
             for ids, total in made
         ]
 

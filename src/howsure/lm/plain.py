@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteriaList
 
 from howsure.lm.memory import give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
+from howsure.lm.stops import Stops
 from howsure.lm.tree import Ask
 
 Rows = dict[int, Tensor]
@@ -118,8 +119,8 @@ class PlainWave:
         """Rows of sequences that continue those of the wave: (index into the wave, ask) each."""
         return self._reader.read([ask for _, ask in more], layers)
 
-    def generate(self, max_tokens: int, stops: Sequence[int], logits: Any) -> list[Continuation]:
-        """Greedy continuations, up to a stop token or `max_tokens` tokens."""
+    def generate(self, max_tokens: int, stops: Stops, logits: Any) -> list[Continuation]:
+        """Greedy continuations, up to a stop or `max_tokens` tokens."""
         model, pad = self._reader.model, self._reader._pad
         budget = _GENERATE_BUDGET[model.device.type]
         out: dict[int, Continuation] = {}
@@ -137,7 +138,7 @@ def _greedy(
     sequences: Sequence[list[int]],
     *,
     max_tokens: int,
-    stops: Sequence[int],
+    stops: Stops,
 ) -> list[Continuation]:
     """transformers' own generation, all rows at once.
 
@@ -147,17 +148,23 @@ def _greedy(
     longest = max(map(len, sequences))
     ids = torch.tensor([[pad] * (longest - len(s)) + s for s in sequences])
     mask = torch.tensor([[0] * (longest - len(s)) + [1] * len(s) for s in sequences])
+
+    def over(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        ended = [stops.length(row) is not None for row in input_ids[:, longest:].tolist()]
+        return torch.tensor(ended, device=input_ids.device)
+
     made = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         generation_config=GenerationConfig(
             do_sample=False,
             max_new_tokens=max_tokens,
-            eos_token_id=list(stops),
+            eos_token_id=sorted(stops.ends) or None,
             pad_token_id=pad,
             return_dict_in_generate=True,
             output_logits=True,
         ),
+        stopping_criteria=StoppingCriteriaList([over]),
     )
     new = made.sequences[:, longest:]
     steps = torch.stack(
@@ -167,9 +174,9 @@ def _greedy(
         ],
         dim=1,
     )
-    ends = set(stops)
     out = []
     for row, scores in zip(new.tolist(), steps.tolist(), strict=True):
-        n = next((t for t, token in enumerate(row) if token in ends), len(row))
+        n = stops.length(row)
+        n = len(row) if n is None else n
         out.append((row[:n], float(sum(scores[: max(n, 1)]))))
     return out

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from howsure.errors import ModelError
+from howsure.lm.stops import Stops
 from howsure.prompts import MARKED, plain
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ class Tokens:
         )
         self.pad_id: int = pad if pad is not None else 0
         self._stops = tuple(stops)
-        self._stop_ids: tuple[int, ...] | None = None
         self._segments: dict[tuple[str, str, str], list[int]] = {}
         self._option_ids: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
 
@@ -128,19 +128,16 @@ class Tokens:
         )
         return plain(str(text))
 
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end an answer: end of text or turn, every token with a line break in it."""
-        if self._stop_ids is None:
-            size = len(self._tokenizer)
-            texts = self._tokenizer.batch_decode([[i] for i in range(size)])
-            stops = {i for i, text in enumerate(texts) if "\n" in text}
-            if self._tokenizer.eos_token_id is not None:
-                stops.add(self._tokenizer.eos_token_id)
-            stops |= {i for i in self._stops if i >= 0}
-            stops |= set(self._special_id(self._end_of_turn()))
-            self._stop_ids = tuple(sorted(stops))
-        return self._stop_ids
+    @cached_property
+    def stops(self) -> Stops:
+        """Where free answers end: end of text or turn, and a line break after the first line."""
+        size = len(self._tokenizer)
+        texts = self._tokenizer.batch_decode([[i] for i in range(size)])
+        ends = {i for i in self._stops if i >= 0} | set(self._special_id(self._end_of_turn()))
+        if self._tokenizer.eos_token_id is not None:
+            ends.add(self._tokenizer.eos_token_id)
+        breaks = {i for i, text in enumerate(texts) if "\n" in text} - ends
+        return Stops(frozenset(ends), frozenset(breaks), self.decode)
 
     def _end_of_turn(self) -> str:
         """The special token that ends a turn of the chat template; "" without one."""
