@@ -155,7 +155,7 @@ def _resampled_aurc(p: Floats, y: Bools, counts: Counts) -> Replicates:
 
 def percentiles(replicates: Replicates) -> Interval:
     """The plain percentile interval of (R,) replicates."""
-    low, high = np.quantile(replicates, _TAILS)
+    low, high = np.quantile(np.asarray(replicates), _TAILS)
     return Interval(float(low), float(high))
 
 

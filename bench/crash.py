@@ -1,0 +1,215 @@
+"""Whether a run survives being killed at random moments: the same command again, until it is done.
+
+    python -m bench.crash --kills 200
+
+A small run with all stages (both formats, all methods, several blocks a split) is killed over and
+over: the process, its whole group, or one worker; half of the time at a random moment, half of the
+time just after a job began or ended. When it is done its tables are compared with those of a run
+that nobody killed, and another one begins, in one process or in two. The last line is one JSON
+object: kills; lost: pieces that were finished and are gone, or were begun again; duplicated: rows
+of the tables that are there twice; recomputed_shards: jobs that were begun again after a kill, and
+most_a_kill: how many a single kill took; differing_bytes of each table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from bench import killed
+
+_GROUP = ("model", "method", "calibration", "format")
+TABLES = ("predictions.parquet", "scores.csv")
+TARGETS = ("process", "group", "worker")
+
+_LONGEST = 600.0
+"""Seconds after which a start counts as hanging."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=200, help="default 200")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments; default 0")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[1, 2], help="default 1 2, in turn"
+    )
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = compare(Path(scratch), given.kills, given.workers, random.Random(given.seed))
+        print(json.dumps(figures))
+
+
+def compare(
+    scratch: Path, kills: int, workers: Sequence[int], rng: random.Random
+) -> dict[str, Any]:
+    """The figures, as the last line shows them."""
+    whole = {n: Trial(scratch / f"whole-{n}", n) for n in dict.fromkeys(workers)}
+    for trial in whole.values():
+        begin = time.monotonic()
+        trial.attempt()
+        trial.seconds = time.monotonic() - begin
+        print(f"nobody killed: {trial.workers} at once, {trial.seconds:.1f} s", flush=True)
+    total: Counter[str] = Counter(kills=0, lost=0, duplicated=0, recomputed_shards=0, most_a_kill=0)
+    stages: Counter[str] = Counter()
+    differing = dict.fromkeys(TABLES, 0)
+    cycle = 0
+    while total["kills"] < kills:
+        model = whole[workers[cycle % len(workers)]]
+        trial = Trial(scratch / f"cycle-{cycle}", model.workers)
+        while not trial.attempt(rng, model.seconds if total["kills"] < kills else None):
+            total["kills"] += trial.killed
+            stages[trial.at] += trial.killed
+        total["kills"] += trial.killed
+        stages[trial.at] += trial.killed
+        total["lost"] += trial.lost
+        total["duplicated"] += duplicated(trial.output)
+        total["recomputed_shards"] += sum(trial.again)
+        total["most_a_kill"] = max(total["most_a_kill"], *trial.again, 0)
+        for name in TABLES:
+            differing[name] += differing_bytes(trial.output / name, model.output / name)
+        cycle += 1
+        print(f"cycle {cycle}: {trial.attempts} starts, {dict(total)}, {differing}", flush=True)
+    print("killed in:", dict(stages.most_common()), flush=True)
+    return {**total, "cycles": cycle, "differing_bytes": differing}
+
+
+@dataclass
+class Trial:
+    """One run, and what became of it each time it was begun."""
+
+    output: Path
+    workers: int
+    seconds: float = 0.0
+    attempts: int = 0
+    killed: int = 0
+    """Whether the last attempt was killed: 0 or 1."""
+    at: str = ""
+    """The stage that was last heard of before."""
+    lost: int = 0
+    again: list[int] = field(default_factory=list)
+    """After each kill, how many jobs that had been begun before were begun once more."""
+    _seen: set[str] = field(default_factory=set)
+
+    def attempt(self, rng: random.Random | None = None, length: float | None = None) -> bool:
+        """Begins the run, or goes on with it, and perhaps kills it; whether it came to its end."""
+        self.output.parent.mkdir(exist_ok=True)
+        before = self._log()
+        begun = Counter(e["key"] for e in before if e["what"] == "begin")
+        self.killed = 0
+        self.attempts += 1
+        command = [sys.executable, "-W", "ignore", "-m", "bench.killed", str(self.output)]
+        process = subprocess.Popen(
+            [*command, str(self.workers)],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        if rng is not None and length is not None:
+            self._kill(process, rng, length, len(before))
+        _, trouble = process.communicate(timeout=_LONGEST)
+        with_group(process.pid, signal.SIGKILL)  # workers that outlived their parent
+        events = self._log()
+        now = Counter(e["key"] for e in events[len(before) :] if e["what"] == "begin")
+        if before:
+            self.again.append(sum(1 for key in now if begun[key]))
+        ended = {e["key"] for e in before if e["what"] == "end"}
+        self.lost += sum(1 for key in now if key in ended)
+        shards = set(finished(self.output))
+        self.lost += len(self._seen - shards)
+        self._seen = shards
+        if process.returncode not in (0, -signal.SIGKILL):
+            raise SystemExit(trouble.decode().strip().splitlines()[-1])
+        return process.returncode == 0
+
+    def _kill(
+        self, process: subprocess.Popen[bytes], rng: random.Random, length: float, lines: int
+    ) -> None:
+        """Waits for a moment, and kills, unless the run ends before."""
+        if rng.random() < 0.5:
+            due, after = time.monotonic() + rng.uniform(0.0, length), None
+        else:
+            due, after = time.monotonic() + _LONGEST, lines + rng.randrange(1, 12)
+        while process.poll() is None and time.monotonic() < due:
+            if after is not None and len(self._log()) >= after:
+                due, after = time.monotonic() + rng.uniform(0.0, 0.2), None
+            time.sleep(0.005)
+        target = rng.choice(TARGETS)
+        events = self._log()
+        if process.poll() is not None:
+            return
+        self.at = events[-1]["stage"] if len(events) > lines else "starting"
+        if target == "worker":
+            children = list(workers_of(process.pid))
+            if children:
+                os.kill(rng.choice(children), signal.SIGKILL)
+                self.killed = 1
+                return
+        if target == "group":
+            with_group(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        self.killed = 1
+
+    def _log(self) -> list[dict[str, str]]:
+        try:
+            lines = killed.log_of(self.output).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def finished(output: Path) -> Iterator[str]:
+    """The shards that are in place."""
+    for manifest in (output / ".store").glob("*/*/*/manifest.json"):
+        if not manifest.parent.name.startswith("."):
+            yield str(manifest.parent.relative_to(output))
+
+
+def duplicated(output: Path) -> int:
+    """Rows of both tables whose key is there more than once."""
+    said = pl.read_parquet(output / TABLES[0]).select(*_GROUP, "id")
+    scored = pl.read_csv(output / TABLES[1]).select(*_GROUP, "subject")
+    return int(said.is_duplicated().sum() + scored.is_duplicated().sum())
+
+
+def differing_bytes(one: Path, other: Path) -> int:
+    """In how many bytes two files differ; what one is longer counts too."""
+    a, b = one.read_bytes(), other.read_bytes()
+    return abs(len(a) - len(b)) + sum(x != y for x, y in zip(a, b, strict=False))
+
+
+def workers_of(pid: int) -> Iterator[int]:
+    """The worker processes of a run, without the one that keeps count of shared resources."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text(encoding="ascii").split()):
+            line = Path(f"/proc/{child}/cmdline").read_bytes()
+            if b"spawn_main" in line:
+                yield child
+
+
+def with_group(pid: int, number: int) -> None:
+    """Sends a signal to all processes of a group, if there are any."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+if __name__ == "__main__":
+    main()
