@@ -50,6 +50,7 @@ HOMES = {
     "pyarrow": {"agreement", "graded", "questions", "recorded", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
+    "inspect_ai": {"recorded"},
     "markupsafe": {"report"},
     "rich": {"progress", "summary", "choose", "estimate"},
     "typer": {"cli"},
@@ -118,7 +119,7 @@ def test_each_library_has_its_place(path):
 def test_every_library_is_a_declared_dependency():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["lm"], *extras["hub"]]
+    declared = [*project["dependencies"], *extras["lm"], *extras["hub"], *extras["inspect"]]
     names = {d.split(">")[0].split("=")[0] for d in declared}
     used = {n.split(".")[0] for path in MODULES for n in imports(path)}
     wanted = used - set(sys.stdlib_module_names) - {"howsure", "markupsafe"}  # jinja2's own
@@ -145,7 +146,7 @@ def test_the_pinned_versions_are_within_the_declared_ranges():
         ("howsure.spec", {"torch", "transformers", "peft", "polars", "matplotlib"}),
         ("howsure.run", {"torch", "transformers", "peft", "matplotlib", "jinja2"}),
         ("howsure.report", {"torch", "transformers", "peft"}),
-        ("howsure.recorded", {"torch", "transformers", "peft", "matplotlib"}),
+        ("howsure.recorded", {"torch", "transformers", "peft", "matplotlib", "inspect_ai"}),
     ],
 )
 def test_importing_is_light(module, heavy):

@@ -22,8 +22,8 @@ def score(
         typer.Argument(
             metavar="FILE...",
             help="CSV, JSONL (.gz) or Parquet files with a row per answer; sample logs of "
-            "lm-evaluation-harness, or a folder with them. Columns that no option names are "
-            "guessed by their names, and the guess is said.",
+            "lm-evaluation-harness or logs of inspect, or a folder with them. Columns that no "
+            "option names are guessed by their names, and the guess is said.",
         ),
     ],
     p_column: Annotated[

@@ -17,6 +17,8 @@ from howsure.errors import PredictionsError, UsageError
 from howsure.recorded.columns import Columns
 from howsure.recorded.files import read_table
 from howsure.recorded.harness import is_sample_log, read_sample_logs, sample_logs
+from howsure.recorded.inspect import read_inspect_logs
+from howsure.recorded.inspect_files import inspect_logs, is_inspect_log
 from howsure.recorded.rows import Recorded, Scale, also_recalibrated, recorded
 
 __all__ = ["Columns", "Recorded", "Scale", "read_recorded"]
@@ -30,7 +32,8 @@ def read_recorded(
     """The predictions in files, and what was guessed, left out or changed on the way.
 
     A path is a CSV, JSONL or Parquet file, a sample log of lm-evaluation-harness
-    (`samples_*.jsonl`), or a folder with such logs; `columns` are of tables.
+    (`samples_*.jsonl`), a log of inspect (`.eval`, `.json`), or a folder with such logs; `columns`
+    are of tables, of logs of inspect the confidence and the verdict too.
 
     Answers are grouped by model, method, calibration and format, in their order. Where a file says
     nothing of it, `model` is the file's name, `method` the confidence's column ("recorded" for
@@ -45,10 +48,14 @@ def read_recorded(
         raise UsageError("nothing to score; give a file")
     files = [file for path in given for file in _files(path)]
     logs = [file for file in files if is_sample_log(file)]
-    parts = [recorded(read_table(f), f, columns, scale) for f in files if f not in logs]
+    inspected = [file for file in files if is_inspect_log(file)]
+    tables = [file for file in files if file not in logs and file not in inspected]
+    parts = [recorded(read_table(file), file, columns, scale) for file in tables]
     if logs:
         _refuse_columns(logs[0], columns, scale)
         parts.append(also_recalibrated(read_sample_logs(logs), scale.recalibrate))
+    if inspected:
+        parts.append(read_inspect_logs(inspected, columns, scale))
     found = Recorded(
         tuple(p for part in parts for p in part.predictions),
         tuple(note for part in parts for note in part.notes),
@@ -61,7 +68,7 @@ def _files(path: Path) -> list[Path]:
     """The file, or the logs in a folder."""
     if not path.is_dir():
         return [path]
-    if logs := sample_logs(path):
+    if logs := [*sample_logs(path), *inspect_logs(path)]:
         return logs
     if (path / "predictions.parquet").is_file():
         raise PredictionsError(
@@ -69,8 +76,8 @@ def _files(path: Path) -> list[Path]:
             "its predictions.parquet"
         )
     raise PredictionsError(
-        f"{path} holds no logs of an evaluation (samples_*.jsonl); give a file with a row per "
-        "answer"
+        f"{path} holds no logs of an evaluation (samples_*.jsonl, *.eval); give a file with a row "
+        "per answer"
     )
 
 

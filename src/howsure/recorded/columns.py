@@ -17,7 +17,7 @@ from howsure.errors import PredictionsError, UnknownName, UsageError
 SCORE_NAME = re.compile(r"perplex|ppl|log_?prob|log_?lik|nll|entropy|seq\w*_(?:score|prob)", re.I)
 """Names of columns that hold something of the text's likelihood, which is no P(correct)."""
 
-_NAMES: dict[str, tuple[str, ...]] = {
+NAMES: dict[str, tuple[str, ...]] = {
     "p": (
         *("p_correct", "p_true", "prob_correct", "correct_prob", "p_is_correct", "confidence"),
         *("conf", "confidence_score", "probability", "prob", "verbal_numerical"),
@@ -112,7 +112,7 @@ class _Finder:
     def one(self, role: str, options: Sequence[str] = ()) -> str | None:
         """The one column whose name is known for the role; None if there is none."""
         plain = {re.sub(r"\W+", "_", name.strip().lower()): name for name in self.frame.columns}
-        known = _NAMES[role]
+        known = NAMES[role]
         if known[0] in OURS and plain.get(known[0]) == known[0]:
             return known[0]
         fitting = [plain[name] for name in known if name in plain]
