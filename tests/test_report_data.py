@@ -15,10 +15,14 @@ from howsure.intervals import draw_counts, paired_difference, resampled
 from howsure.report import page
 from howsure.report.data import page_data
 from howsure.report.paired import interval_of_difference, mean_rows
-from howsure.report.paired import resampled as resampled_cells
+from howsure.report.paired import resampled as resampled_together
 
 CATEGORIES = {"addition": "Sums", "us_history": "Sums", "clock": "Time"}
 SUBJECTS = ("us_history", "addition", "clock")
+
+
+def resampled_cells(metric, columns, subjects, resamples):
+    return resampled_together({"x": (metric, columns)}, subjects, resamples=resamples)["x"]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,24 @@ def test_only_common_questions_are_compared(predictions) -> None:
     terms = [(p.p_correct[here] - p.is_correct[here]) ** 2 for p in (a, b)]
     assert value[1] == pytest.approx(float((terms[0] - terms[1]).mean()))
     assert not np.isnan(replicates).any()
+    turned = drawn.difference(("m", "b"), ("m", "a"))
+    assert (turned[0] == -value).all() and (turned[1] == -replicates).all()
+    strange = replace(fewer, ids=tuple(f"other {name}" for name in fewer.ids))
+    columns = {("m", "a"): a, ("m", "b"): strange}
+    value, replicates = resampled_cells("brier", columns, SUBJECTS, resamples=50).difference(
+        *columns
+    )
+    assert np.isnan(value).all() and np.isnan(replicates).all()
+
+
+def test_together_or_alone_the_numbers_are_the_same(predictions) -> None:
+    columns = {(p.model, p.method): p for p in predictions[:6]}
+    wanted = {m: (m, columns) for m in ("ece", "auroc", "aurc")}
+    together = resampled_together(wanted, SUBJECTS, resamples=30)
+    for metric, drawn in together.items():
+        alone = resampled_cells(metric, columns, SUBJECTS, resamples=30)
+        assert (drawn.values == alone.values).all()
+        assert (drawn.replicates == alone.replicates).all()
 
 
 def test_order_of_questions_does_not_matter(predictions) -> None:

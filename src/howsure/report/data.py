@@ -65,7 +65,7 @@ def _format(
     models, methods = [m for m, _ in selection.models()], selection.methods()
     names, colours = model_labels(models), method_colours(methods)
     shown = quantities(selection)
-    drawn = {q.key: _resampled(q, selection, predictions, rows) for q in shown}
+    drawn = _resampled(shown, selection, predictions, rows)
     return {
         "label": format_label(selection.format),
         "models": [{"label": names[m]} for m in models],
@@ -82,8 +82,10 @@ def _format(
         "categories": [one_line(c) for c in rows.categories],
         "rows": _rows(rows, selection),
         "n": _counts(rows, selection),
-        "quantities": [_quantity(q, selection, rows, drawn[q.key]) for q in shown],
-        "differences": {q.key: differences.pairs(q, selection, rows, drawn[q.key]) for q in shown},
+        "quantities": [_quantity(q, selection, rows, drawn.get(q.key)) for q in shown],
+        "differences": {
+            q.key: differences.pairs(q, selection, rows, drawn.get(q.key)) for q in shown
+        },
         "reliability": _reliability(selection, predictions),
         "reliabilityNote": RELIABILITY_NOTE,
         "risk": _risk(selection, predictions),
@@ -111,14 +113,21 @@ def _counts(rows: Rows, selection: Selection) -> list[int | None]:
 
 
 def _resampled(
-    q: Quantity, selection: Selection, predictions: Sequence[Predictions], rows: Rows
-) -> Resampled | None:
-    """None where nothing is known of single answers."""
+    shown: Sequence[Quantity],
+    selection: Selection,
+    predictions: Sequence[Predictions],
+    rows: Rows,
+) -> dict[str, Resampled]:
+    """By the quantity's key; empty where nothing is known of single answers."""
     if not any(len(p) for p in predictions):
-        return None
-    chosen = select_predictions(predictions, selection.format, plain=q.plain)
-    known = {c: p for c, p in chosen.items() if c in selection.columns}
-    return resampled(q.metric, known, rows.subjects) if known else None
+        return {}
+    wanted = {}
+    for q in shown:
+        chosen = select_predictions(predictions, selection.format, plain=q.plain)
+        known = {c: p for c, p in chosen.items() if c in selection.columns}
+        if known:
+            wanted[q.key] = (q.metric, known)
+    return resampled(wanted, rows.subjects)
 
 
 def _quantity(
