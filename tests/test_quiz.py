@@ -9,11 +9,21 @@ from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import islice
+from random import Random
 
 import pytest
 
 from howsure.errors import UnknownName
-from howsure.questions.quiz import CATEGORIES, SUBJECTS, corpus, facts, quiz, split_of
+from howsure.grading import is_match, normalise
+from howsure.questions.quiz import (
+    CATEGORIES,
+    SUBJECTS,
+    corpus,
+    facts,
+    mistakes,
+    quiz,
+    split_of,
+)
 from howsure.questions.sets import QUICKSTART_SIZES, quickstart
 from howsure.types import Question
 
@@ -23,16 +33,23 @@ GOLDEN = {
     "corpus, 50,000 questions, seed 7": (
         "c33ff51f70984bd059c94fd959a2ef13e734b09fe4bb1a721cc9bf2774e883f1"
     ),
-    "train": "b51cde4dae0f7fea4937867955375699973436ecf9030978558f1b762f6ea236",
-    "val": "d98d4bb4319d84fbbc232a17abe91a65cd8dd96305b495d62387f4bbae40b84b",
-    "test": "6fbce52aebbd89c898a4d36994a258ea526b011bd7617439858837b03ed8dbc1",
+    "train": "427ed9f8e714715f04de75c3f07ed7709c93859d37fc59ab421b3eaa40f5271b",
+    "val": "5bae0b3aade37c6616d5f58ba404aa5f42cd14be48920a6be55e28e3d742eb77",
+    "test": "7afc2160012e40c49d7de39db7d067a1506d8817a64c3c14034a18fcdff99e34",
+}
+
+# Another value here means other figures of multiple choice, those of the models' cards included.
+GOLDEN_OPTIONS = {
+    "train": "288243d547cb57a9c185cc0593def9da00b9ea379db081660525acdfbb9455c3",
+    "val": "dd0534b3d9a7f4bd1f7434104bf9f30a3ef7c3b5dfb5ebd76f49ece8b360f212",
+    "test": "363be0f3a4795e808ed57a970c5eebfe01f58712a80d244baaffd36a79ed45f2",
 }
 
 
-def fingerprint(questions: Iterable[Question]) -> str:
+def fingerprint(fields: Iterable[tuple[object, ...]]) -> str:
     digest = hashlib.sha256()
-    for q in questions:
-        digest.update(repr((q.id, q.subject, q.text, q.reference, q.choices)).encode())
+    for each in fields:
+        digest.update(repr(each).encode())
     return digest.hexdigest()
 
 
@@ -51,12 +68,28 @@ def everything(learned: list[Question], splits: dict[str, list[Question]]) -> li
     return [*learned, *splits["train"], *splits["val"], *splits["test"]]
 
 
+@pytest.fixture(scope="module")
+def evaluated(splits: dict[str, list[Question]]) -> list[Question]:
+    """The quickstart's questions, and what other seeds draw."""
+    drawn = [q for seed in range(1, 6) for q in quiz("val", 30, seed=seed)]
+    return [*drawn, *(q for questions in splits.values() for q in questions)]
+
+
 def test_the_questions_are_the_golden_ones(
     learned: list[Question], splits: dict[str, list[Question]]
 ) -> None:
-    found = {"corpus, 50,000 questions, seed 7": fingerprint(learned)}
-    found |= {split: fingerprint(questions) for split, questions in splits.items()}
+    whole = ((q.id, q.subject, q.text, q.reference, q.choices) for q in learned)
+    found = {"corpus, 50,000 questions, seed 7": fingerprint(whole)}
+    for split, questions in splits.items():
+        found[split] = fingerprint((q.id, q.subject, q.text, q.reference) for q in questions)
     assert found == GOLDEN
+
+
+def test_the_options_are_the_golden_ones(splits: dict[str, list[Question]]) -> None:
+    found = {
+        s: fingerprint((q.id, q.choices) for q in questions) for s, questions in splits.items()
+    }
+    assert found == GOLDEN_OPTIONS
 
 
 def test_no_question_is_shared_between_splits(
@@ -103,6 +136,56 @@ def test_four_distinct_choices_with_the_answer_anywhere(everything: list[Questio
     expected = len(everything) / 4
     # Five standard deviations of a binomial count with p = 1/4.
     assert all(abs(n - expected) < 5 * (expected * 0.75) ** 0.5 for n in places.values())
+
+
+def test_an_option_is_the_reference_or_differs_in_more_than_writing(
+    evaluated: list[Question],
+) -> None:
+    """Nothing that counts as written alike is offered twice, so open answers are graded by the
+    reference alone, whatever the options are."""
+    for q in evaluated:
+        assert len({normalise(c) for c in q.choices}) == 4, q
+        assert [is_match(c, q.reference) for c in q.choices].count(True) == 1, q
+
+
+def test_the_answer_is_anywhere_in_each_subject(evaluated: list[Question]) -> None:
+    for subject in SUBJECTS:
+        mine = [q for q in evaluated if q.subject == subject]
+        places = Counter(q.answer_index for q in mine)
+        # Five standard deviations, as above.
+        expected = len(mine) / 4
+        assert all(abs(places[i] - expected) < 5 * (expected * 0.75) ** 0.5 for i in range(4))
+
+
+def test_options_follow_from_the_text(splits: dict[str, list[Question]]) -> None:
+    """Also when another seed draws the same question under another id."""
+    first = {q.text: set(q.choices) for q in splits["test"]}
+    again = [q for q in quiz("test", 150, seed=1) if q.text in first]
+    assert len(again) > 500
+    same = [set(q.choices) == first[q.text] for q in again]
+    # A question whose mistakes are too few takes slips as well, and those are drawn anew.
+    assert sum(same) > 0.8 * len(same)
+
+
+@pytest.mark.parametrize(
+    ("subject", "text", "answer", "expected"),
+    [
+        ("addition", "What is 27 + 15?", "42", {"32", "52"}),
+        ("digit_sum", "What is the digit sum of 71501?", "14", {"13", "15"}),
+        ("prime_factor", "What is the smallest prime factor of 1769?", "29", {"3", "1769"}),
+        ("rounding", "Round 85933 to the nearest 10.", "85930", {"85940"}),
+        ("units", "How many grams are in 76 kilograms?", "76000", {"7600", "760000"}),
+        ("clock", "What time is 20 minutes before 10:17?", "9:57", {"10:57"}),
+        ("weekdays", "Which day is 5 days after Monday?", "Saturday", {"Wednesday"}),
+        ("continents", "Where is Kenya?", "Africa", {"Asia"}),
+        ("sets", "What is the intersection of c g j and a g h i?", "g", {"empty"}),
+        ("atomic_numbers", "How many protons has gold?", "79", {"69", "89"}),
+    ],
+)
+def test_mistakes_of_everyday(subject: str, text: str, answer: str, expected: set[str]) -> None:
+    for seed in range(20):
+        wrong = mistakes.three(subject, text, answer, ("x", "y", "z"), Random(seed))
+        assert expected <= set(wrong)
 
 
 def test_unknown_split() -> None:
@@ -245,12 +328,56 @@ ORACLES: dict[str, Callable[[str], object]] = {
 FACTS = {"element_symbols", "atomic_numbers", "capitals", "continents", "past_tenses"}
 
 
+NUMERIC = {
+    *("addition", "multiplication", "division", "remainder", "rounding", "largest", "digit_sum"),
+    *("common_divisor", "prime_factor", "sequences", "from_roman", "spelled_numbers", "units"),
+}
+MEANINGS: dict[str, Callable[[str], object]] = {
+    **dict.fromkeys(NUMERIC, int),
+    "sets": lambda c: frozenset(c.replace("empty", "").split()),
+    "clock": lambda c: [int(part) for part in c.split(":")],
+}
+
+
 @pytest.mark.parametrize("subject", ORACLES)
 def test_the_reference_is_true(subject: str, everything: list[Question]) -> None:
     mine = [q for q in everything if q.subject == subject][:500]
     for q in mine:
         given = roman_value(q.reference) if subject == "to_roman" else q.reference
         assert str(given) == str(ORACLES[subject](q.text)), q
+
+
+@pytest.mark.parametrize("subject", ORACLES)
+def test_wrong_options_are_wrong(subject: str, evaluated: list[Question]) -> None:
+    """By what they mean, not by how they are written: 05 is 5, and sets have no order."""
+    mean = MEANINGS.get(subject, str)
+    for q in (q for q in evaluated if q.subject == subject):
+        truth = ORACLES[subject](q.text)
+        right = [mean(c) == mean(str(truth)) for c in q.choices]
+        if subject == "to_roman":
+            right = [roman_value(c) == truth for c in q.choices]
+        assert right.count(True) == 1, q
+        assert right.index(True) == q.answer_index, q
+
+
+@pytest.mark.parametrize("subject", sorted(FACTS))
+def test_wrong_options_of_facts_stand_elsewhere_in_the_table(
+    subject: str, evaluated: list[Question]
+) -> None:
+    table = {"capitals": facts.COUNTRIES, "continents": facts.COUNTRIES}
+    rows = table.get(subject, facts.PAST_TENSES if subject == "past_tenses" else facts.ELEMENTS)
+    for q in evaluated:
+        if q.subject != subject:
+            continue
+        asked = q.text.removesuffix("?").removesuffix(".")
+        true_of = [
+            {*row, str(i)}
+            for i, row in enumerate(rows, start=1)
+            if any(re.search(rf"(?<!\w){re.escape(cell)}(?!\w)", asked) for cell in row)
+            or str(i) in re.findall(r"\d+", asked)
+        ]
+        assert true_of, q
+        assert [c for c in q.choices if any(c in row for row in true_of)] == [q.reference], q
 
 
 def test_roman_numerals_are_written_as_usual(everything: list[Question]) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 from typing import Literal
 
 from howsure.errors import UnknownName
-from howsure.questions.quiz import facts, skills
+from howsure.questions.quiz import facts, mistakes, skills
 from howsure.questions.quiz.skills import Item
 from howsure.types import Question
 
@@ -114,8 +115,21 @@ def quiz(split: Split, per_subject: int, *, seed: int = 0) -> list[Question]:
             barren = 0
             seen.add(item.text)
             id = f"quiz/{subject}/{split}/{len(seen) - 1}"
-            questions.append(_to_question(item, id, subject, rng))
+            question = _to_question(item, id, subject, rng)
+            questions.append(_with_mistakes(question))
     return questions
+
+
+def _with_mistakes(question: Question) -> Question:
+    """The same question, its wrong options replaced by mistakes.
+
+    The corpus keeps the slips that it was made of: the embedded models have learned from them.
+    """
+    rng = Random(f"mistakes/{question.text}")
+    slips = [c for c in question.choices if c != question.reference]
+    wrong = mistakes.three(question.subject, question.text, question.reference, slips, rng)
+    choices = (question.reference, *wrong)
+    return replace(question, choices=tuple(rng.sample(choices, len(choices))))
 
 
 def corpus(seed: int) -> Iterator[Question]:
