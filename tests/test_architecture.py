@@ -19,9 +19,9 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors strict_json notebook types grading questions prompts api lm graded asking answers "
-    "judges methods "
-    "calibrate metrics intervals agreement cells tables scores figures report store shards lock "
+    "errors strict_json manifest notebook types grading questions prompts api lm graded asking "
+    "answers judges methods "
+    "calibrate metrics intervals agreement cells tables scores figures store report shards lock "
     "records spec plan estimate workers unit stages grader_check outcome grid scheduler progress "
     "status "
     "run recorded choose summary cli __main__"

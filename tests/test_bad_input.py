@@ -11,6 +11,8 @@ The cases are data, in `bad_input/KIND.toml`:
     files    name -> text, or a table: text with `times` between `before` and `after`, in an
              `encoding`; bytes in `hex`; `gzip`
     code     exit code: 2 for what can't be done as asked, 1 where the work failed
+    sealed   whether the manifest of an estimator is made anew after that; default yes, so that
+             what is wrong inside is seen
     leaves   folders that are made on the way; where it isn't given, nothing may be
     says     the message, or what of it is ours and not a library's
 """
@@ -29,7 +31,7 @@ from pathlib import Path
 import pytest
 from conftest import make_model, make_tokenizer
 
-from howsure import cli, methods
+from howsure import cli, manifest, methods
 from howsure.errors import BundleError
 from howsure.lm.model import LanguageModel
 
@@ -113,6 +115,9 @@ def set_up(case, good, folder):
     for name, given in case.get("files", {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content(given))
+    if start in ("prior", "probe") and case.get("sealed", True) and (folder / start).is_dir():
+        kept = [p for p in (folder / start).iterdir() if p.is_file() and p.name != manifest.NAME]
+        manifest.seal(folder / start / manifest.NAME, sorted(kept))
     for name, target in case.get("links", {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(target)

@@ -1,4 +1,4 @@
-"""A run that is killed goes on: the short form of `python -m bench.crash --kills 200`."""
+"""Runs that are killed, and files that are damaged: `bench.crash` and `bench.corrupt` in short."""
 
 from __future__ import annotations
 
@@ -12,13 +12,26 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_nothing_is_lost_when_a_run_is_killed(workers):
-    command = [sys.executable, "-m", "bench.crash", "--kills", "2", "--workers", str(workers)]
+def last_line(*arguments):
+    """What a program of the benchmarks says at its end."""
+    command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_nothing_is_lost_when_a_run_is_killed(workers):
+    found = last_line("bench.crash", "--kills", "2", "--workers", str(workers))
     assert found["kills"] >= 2
     assert (found["lost"], found["duplicated"]) == (0, 0)
     assert found["differing_bytes"] == {"predictions.parquet": 0, "scores.csv": 0}
     assert found["most_a_kill"] <= workers, "each worker's job, and nothing else, is begun again"
+
+
+@pytest.mark.slow
+def test_no_damage_is_taken_for_what_was_written():
+    found = last_line("bench.corrupt", "--flips", "100")
+    assert found["tried"] > 1000 and found["kinds"] > 40
+    assert found["refused"] + found["right"] == found["tried"]
+    assert found["silently_wrong"] == 0 and found["wrong_in"] == []

@@ -18,7 +18,7 @@ from conftest import make_model, make_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from howsure import methods
+from howsure import manifest, methods
 from howsure.errors import BundleError, HowsureError, UsageError
 from howsure.lm import loading, merging
 from howsure.lm.model import LanguageModel
@@ -278,11 +278,18 @@ def fuzz_recipe(examples):
     check()
 
 
+def load_sealed(folder, lm):
+    """Loads an estimator that somebody wrote with care: its manifest is that of its files."""
+    path = folder / manifest.NAME
+    manifest.seal(path, sorted(p for p in folder.iterdir() if p != path))
+    return methods.load(folder, lm)
+
+
 def fuzz_object(name, place, lm, examples):
     good = OBJECTS[name]
     places = {
-        "estimator": (place / "prior", "estimator.json", lambda f: methods.load(f, lm)),
-        "probe": (place / "probe", "estimator.json", lambda f: methods.load(f, lm)),
+        "estimator": (place / "prior", "estimator.json", lambda f: load_sealed(f, lm)),
+        "probe": (place / "probe", "estimator.json", lambda f: load_sealed(f, lm)),
         "adapter": (place / "adapter", "adapter_config.json", read_adapter),
         "checkpoint": (place / "model", "config.json", loading.check_folder),
     }
@@ -338,7 +345,7 @@ def test_a_share_beyond_float64(place, lm):
     about = {**OBJECTS["estimator"], "state": state}
     (place / "large" / "estimator.json").write_bytes(as_bytes(about))
     with pytest.raises(BundleError, match="is not valid"):
-        methods.load(place / "large", lm)
+        load_sealed(place / "large", lm)
 
 
 def test_a_damaged_parquet_file_of_predictions(place):

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from howsure import methods
+from howsure import manifest, methods
 from howsure.errors import BundleError, FitError, PredictionsError, UnknownName
 from howsure.lm import Hidden, Passage, Place
 from howsure.lm.model import LanguageModel
@@ -175,6 +175,12 @@ def test_bundle_of_another_model_is_refused(checkpoint, tmp_path: Path) -> None:
         methods.load(tmp_path, mistral)
 
 
+def seal(folder: Path) -> None:
+    """As if the files had been saved as they are now."""
+    path = folder / manifest.NAME
+    manifest.seal(path, sorted(p for p in folder.iterdir() if p != path))
+
+
 def test_broken_bundles(make_lm, tmp_path: Path) -> None:
     lm = make_lm("llama")
     with pytest.raises(BundleError, match=r"no estimator\.json"):
@@ -182,6 +188,9 @@ def test_broken_bundles(make_lm, tmp_path: Path) -> None:
     methods.save(methods.fit(methods.spec_from("probe", QUICK), lm, TRAIN, VALID), lm, tmp_path)
     whole = (tmp_path / "head.safetensors").read_bytes()
     (tmp_path / "head.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BundleError, match=r"head\.safetensors is not as it was written"):
+        methods.load(tmp_path, lm)
+    seal(tmp_path)
     with pytest.raises(BundleError, match="can't be read"):
         methods.load(tmp_path, lm)
     about = json.loads((tmp_path / "estimator.json").read_text())
@@ -191,9 +200,11 @@ def test_broken_bundles(make_lm, tmp_path: Path) -> None:
         ({"spec": {"width": 3}}, "width"),
     ):
         (tmp_path / "estimator.json").write_text(json.dumps(about | change))
+        seal(tmp_path)
         with pytest.raises(BundleError, match=message):
             methods.load(tmp_path, lm)
     (tmp_path / "estimator.json").write_text("{")
+    seal(tmp_path)
     with pytest.raises(BundleError, match="not JSON"):
         methods.load(tmp_path, lm)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from howsure import store
-from howsure.errors import UsageError
+from howsure import manifest, store
+from howsure.errors import PredictionsError, UsageError
 
 SPEC = {"models": ["a"], "seed": 0, "methods": ["probe"]}
 
@@ -92,3 +92,30 @@ def test_file_names_stay_in_their_folder(name):
     made = store.file_name(name)
     assert made and "/" not in made and not made.startswith(".")
     assert Path("x", made).resolve().parent == Path("x").resolve()
+
+
+def test_the_tables_of_a_run_are_those_that_it_wrote(tmp_path):
+    directory = store.RunDirectory(tmp_path)
+    for path in (directory.card, directory.scores):
+        path.write_text("{}")
+    directory.check()  # not sealed yet
+    directory.seal()
+    directory.check()
+    directory.scores.write_text("{ }")
+    with pytest.raises(PredictionsError, match=r"has changed since its run: scores\.csv is not as"):
+        directory.check()
+    directory.scores.write_text("{}")
+    directory.check()
+    directory.card.unlink()
+    with pytest.raises(PredictionsError, match=r"run\.json: No such file"):
+        directory.check()
+
+
+def test_a_folder_is_replaced_whole_with_a_manifest(tmp_path):
+    place = tmp_path / "bundle"
+    for text in (b"one", b"two"):
+        (tmp_path / "source").write_bytes(text)
+        store.replace_folder(place, {"a": tmp_path / "source", "b": b"plain"})
+        assert {p.name for p in place.iterdir()} == {"a", "b", manifest.NAME}
+        assert set(manifest.check(place / manifest.NAME)["files"]) == {"a", "b"}
+        assert (place / "a").read_bytes() == text

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from howsure import graded, lock, methods, scheduler, store
+from howsure import graded, lock, manifest, methods, scheduler, store
 from howsure.api import Limits
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grader_check import GraderCheck, check_grader, read_labels
@@ -29,7 +29,7 @@ from howsure.lm.published import find_query_adapter
 from howsure.outcome import UnitResult
 from howsure.plan import Plan, prepare
 from howsure.progress import Display, display
-from howsure.shards import MANIFEST, Damage, Shards
+from howsure.shards import Damage, Shards
 from howsure.spec import RunSpec
 from howsure.stages import AnyJob, Made, Worker
 from howsure.status import Tracker
@@ -123,6 +123,7 @@ def run(
     pairs = read_labels(grader_check, plan.formats) if grader_check else ()
     directory = store.open_directory(spec.output, spec.to_json())
     with lock.held(directory.path, _say):
+        directory.manifest.unlink(missing_ok=True)
         shards = _open_store(cache or directory.store, recompute)
         units = _units(spec, plan, names)
         means = _means(spec, units, at_once, directory)
@@ -151,6 +152,7 @@ def run(
             card["status"] = store.PARTIAL if failures else store.COMPLETE
             show.say("drawing the report")
             report = _report(spec, plan, directory, scores, predictions, card)
+        directory.seal()
     return RunResult(directory.path, report, scores, tuple(failures))
 
 
@@ -376,7 +378,7 @@ def _publish(done: Sequence[UnitResult], directory: RunDirectory) -> None:
     for result in done:
         for method, (shard, calibrator) in result.estimators.items():
             files: dict[str, Path | bytes] = {
-                p.name: p for p in sorted(shard.folder.iterdir()) if p.name != MANIFEST
+                p.name: p for p in sorted(shard.folder.iterdir()) if p.name != manifest.NAME
             }
             if calibrator is not None:
                 text = json.dumps(calibrator, indent=2, allow_nan=False) + "\n"

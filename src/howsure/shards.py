@@ -13,8 +13,6 @@ share a root: whoever comes second takes what is there.
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -27,10 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from howsure import manifest
 from howsure.errors import StoreError, UsageError
 from howsure.store import sync_folder
 
-MANIFEST = "manifest.json"
 _HEX = 64
 """Characters of a SHA-256 in hexadecimal."""
 _log = logging.getLogger("howsure")
@@ -65,7 +63,7 @@ class Damage:
 
 def key_of(stage: str, content: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of JSON values; TypeError for anything whose meaning JSON can't hold."""
-    return _sha256(_canonical([VERSION, stage, content]))
+    return manifest.sha256(manifest.canonical([VERSION, stage, content]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +124,10 @@ class Shards:
         with self._temporary(folder) as temporary:
             write(temporary)
             seconds = round(time.perf_counter() - since, 3)
-            files = {p.name: _written(p) for p in sorted(temporary.iterdir())}
-            manifest = {
-                **{"version": VERSION, "stage": stage, "key": key, "files": files},
-                **{"seconds": seconds, "about": dict(about or {})},
-            }
-            manifest["sha256"] = _sha256(_canonical(manifest))
-            (temporary / MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
-            _written(temporary / MANIFEST)
+            files = [p for p in sorted(temporary.iterdir()) if p.name != manifest.NAME]
+            content = {"version": VERSION, "stage": stage, "key": key}
+            content |= {"seconds": seconds, "about": dict(about or {})}
+            manifest.seal(temporary / manifest.NAME, files, content)
             sync_folder(temporary)
             _rename(temporary, folder)
         made = _opened(folder, stage, key)
@@ -208,7 +202,7 @@ class Unfinished:
         except OSError as error:
             reason = error.strerror or str(error)
         else:
-            if data[:_HEX].decode("ascii", "replace") == _sha256(data[_HEX:]):
+            if data[:_HEX].decode("ascii", "replace") == manifest.sha256(data[_HEX:]):
                 return data[_HEX:]
             reason = "it is not as it was written"
         found = f"the state of a training, {self.path}, is damaged ({reason})"
@@ -224,7 +218,7 @@ class Unfinished:
         try:
             temporary.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                file.write(_sha256(data).encode("ascii"))
+                file.write(manifest.sha256(data).encode("ascii"))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -268,22 +262,13 @@ def is_alive(pid: int) -> bool:
 
 def _opened(folder: Path, stage: str, key: str) -> Shard | Damage:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        stated = manifest.pop("sha256")
-        files, seconds, about = manifest["files"], manifest["seconds"], manifest["about"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return Damage(folder, f"{MANIFEST} can't be read")
-    if stated != _sha256(_canonical(manifest)):
-        return Damage(folder, f"{MANIFEST} is not as it was written")
-    if (manifest["version"], manifest["stage"], manifest["key"]) != (VERSION, stage, key):
-        return Damage(folder, f"{MANIFEST} is that of another shard")
-    for name, sha256 in files.items():
-        try:
-            if _file_sha256(folder / name) != sha256:
-                return Damage(folder, f"{name} is not as it was written")
-        except OSError as error:
-            return Damage(folder, f"{name}: {error.strerror}")
-    return Shard(folder, stage, key, _sha256(_canonical(files)), seconds, about)
+        found = manifest.check(folder / manifest.NAME)
+    except manifest.Changed as error:
+        return Damage(folder, str(error))
+    if (found.get("version"), found.get("stage"), found.get("key")) != (VERSION, stage, key):
+        return Damage(folder, f"{manifest.NAME} is that of another shard")
+    digest = manifest.sha256(manifest.canonical(found["files"]))
+    return Shard(folder, stage, key, digest, found["seconds"], found["about"])
 
 
 def _rename(temporary: Path, folder: Path) -> None:
@@ -302,26 +287,3 @@ def _beside(folder: Path) -> Path:
 
 def _host() -> str:
     return socket.gethostname().replace("-", "_")
-
-
-def _written(path: Path) -> str:
-    """Waits until the file is on the disk; its SHA-256."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return _file_sha256(path)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    """JSON with one spelling for each value."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode("utf-8", "surrogatepass")

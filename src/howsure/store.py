@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from howsure import strict_json
-from howsure.errors import UsageError
+from howsure import manifest, strict_json
+from howsure.errors import PredictionsError, UsageError
 
 RUNNING, STOPPED, FAILED, PARTIAL, COMPLETE = "running", "stopped", "failed", "partial", "complete"
 """How far a run came, in `run.json`: partial lacks some of what was asked for, and says what."""
@@ -46,6 +46,32 @@ class RunDirectory:
     def progress(self) -> Path:
         """How far the run is, for whoever asks meanwhile; see `status`."""
         return self.path / ".progress.json"
+
+    @property
+    def manifest(self) -> Path:
+        """The SHA-256 of the tables, for whoever reads them later; there when the run is done."""
+        return self.path / ".manifest.json"
+
+    def seal(self) -> None:
+        """Writes the manifest. Raises UsageError when it can't be written."""
+        names = ("run.json", "predictions.parquet", "scores.csv", "questions.json")
+        files = [f for name in names if (f := self.path / name).exists()]
+        try:
+            manifest.seal(self.manifest, files)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UsageError(f"can't write {self.manifest}: {reason}; make it writable") from None
+
+    def check(self) -> None:
+        """Compares the tables with the manifest, if there is one. Raises PredictionsError."""
+        try:
+            if self.manifest.exists():
+                manifest.check(self.manifest)
+        except manifest.Changed as error:
+            raise PredictionsError(
+                f"{self.path} has changed since its run: {error}; run the same command again, or "
+                f"delete {self.manifest.name} in it to take it as it is"
+            ) from None
 
     def estimator(self, model: str, format: str, method: str) -> Path:
         return self.path / "estimators" / format / file_name(model) / method
@@ -133,13 +159,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def replace_folder(path: Path, files: Mapping[str, Path | bytes]) -> None:
-    """A folder with just these files, copies or bytes; what was there before is gone afterwards."""
+    """A folder with just these files, copies or bytes, and a manifest of them.
+
+    What was there before is gone afterwards.
+    """
     fresh, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         fresh.mkdir(parents=True)
         for name, content in files.items():
             data = content if isinstance(content, bytes) else content.read_bytes()
             write_bytes(fresh / name, data)
+        manifest.seal(fresh / manifest.NAME, sorted(fresh.iterdir()))
         if path.exists():
             path.rename(old)
         fresh.rename(path)

@@ -27,7 +27,7 @@ BLOCK = 1024
 
 _READING = ("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "lm")
 GRADING = (*_READING, "grading.py", "api.py", "judges")
-_ESTIMATING = (*_READING, "methods")
+_ESTIMATING = (*_READING, "manifest.py", "strict_json.py", "methods")
 """The sources that decide a stage's result: other code has other keys."""
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "numpy")

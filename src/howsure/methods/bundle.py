@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from howsure import strict_json
+from howsure import manifest, strict_json
 from howsure.errors import BundleError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write(
     state: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """estimator.json, and head.safetensors when there are tensors."""
+    """estimator.json, head.safetensors when there are tensors, and a manifest of the folder."""
     directory.mkdir(parents=True, exist_ok=True)
     if tensors:
         from safetensors.torch import save_file
@@ -45,13 +45,23 @@ def write(
         "state": dict(state or {}),
     }
     (directory / "estimator.json").write_text(json.dumps(about, indent=2) + "\n")
+    files = sorted(p for p in directory.iterdir() if p.name != manifest.NAME)
+    manifest.seal(directory / manifest.NAME, files)
 
 
 def read(directory: Path, lm: LanguageModel) -> dict[str, Any]:
-    """What `write` wrote. Raises BundleError: missing, broken, or fitted on another model."""
+    """What `write` wrote, every file compared with the manifest.
+
+    Raises BundleError: missing, changed since, broken, or fitted on another model.
+    """
     path = directory / "estimator.json"
     if not path.is_file():
         raise BundleError(f"{str(directory)!r} holds no estimator (no estimator.json)")
+    try:
+        manifest.check(directory / manifest.NAME)
+    except manifest.Changed as error:
+        where = f"estimator {str(directory)!r}"
+        raise BundleError(f"{where} is damaged: {error}; save it anew") from None
     try:
         about = strict_json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ from howsure.report.statements import Statements, statements
 from howsure.report.summaries import scores_card
 from howsure.report.write import QUESTIONS, write_report
 from howsure.scores import GROUP_COLUMNS, MACRO, POOLED, read_predictions, read_scores
+from howsure.store import RunDirectory
 from howsure.types import Predictions
 
 SCORES, PREDICTIONS, CARD = "scores.csv", "predictions.parquet", "run.json"
@@ -122,6 +123,7 @@ def read_source(path: Path) -> Source:
             f"{path} has no {SCORES}, so it is no (finished) run directory; "
             "give one made by `howsure run`, or a scores table"
         )
+    RunDirectory(path).check()
     held = path / PREDICTIONS
     return Source(
         path,
