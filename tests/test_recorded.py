@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import defaultdict
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from relplot.metrics import binnedECE
 from sklearn.metrics import roc_auc_score
 
 from howsure.calibrate import fit_calibrator
@@ -279,8 +281,18 @@ def naive_ece(p, y):
     return sum(abs(sum(r - v for v, r in rows)) for rows in bins.values()) / len(p)
 
 
+def ece_of_libraries():
+    """(p, y) → ECE: relplot's, and netcal's where it is installed (it is no dependency)."""
+    found = [binnedECE]
+    with suppress(ImportError):
+        from netcal.metrics import ECE
+
+        found.append(ECE(bins=10).measure)
+    return found
+
+
 def check_against_oracles(path: Path, confidence, groups: int, missing: int):
-    """Every row of the table, against scikit-learn and the definition on the file's own rows."""
+    """Every row of the table, against libraries and the definition on the file's own rows."""
     found = read_recorded(path)
     assert len(found.predictions) == groups
     table = score(found.predictions, resamples=2).filter(pl.col("subject") != "macro")
@@ -295,10 +307,15 @@ def check_against_oracles(path: Path, confidence, groups: int, missing: int):
             for subject in (row["subject"], "pooled"):
                 by_cell[model, subject].append((p, row["correct"]))
     assert lacking == missing and len(table) == len(by_cell)
+    oracles = ece_of_libraries()
     for row in table.iter_rows(named=True):
         p, y = zip(*by_cell[row["model"], row["subject"]], strict=True)
         assert row["n"] == len(p)
         assert abs(row["ece"] - naive_ece(p, y)) < 1e-9
+        # Their edges are not exact: a hair above them an edge is in the bin that it belongs to.
+        inside = np.minimum(np.array(p) + 1e-12, 1.0 - 1e-12)
+        for oracle in oracles:
+            assert abs(row["ece"] - oracle(inside, np.array(y, dtype=int))) < 1e-9
         assert abs(row["auroc"] - roc_auc_score(y, p)) < 1e-9
     return found
 
