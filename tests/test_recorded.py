@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 from howsure.calibrate import fit_calibrator
 from howsure.errors import PredictionsError, UsageError
 from howsure.recorded import Columns, Scale, read_recorded
+from howsure.recorded.folder import claim
 from howsure.recorded.options import softmax
 from howsure.recorded.recalibrate import FOLDS, folds, recalibrated
 from howsure.scores import score
@@ -458,3 +459,18 @@ def test_folders_without_logs(tmp_path):
     (tmp_path / "predictions.parquet").touch()
     with pytest.raises(PredictionsError, match="howsure report"):
         read_recorded(tmp_path)
+
+
+# the folder ---------------------------------------------------------------------------------------
+
+
+def test_the_same_files_may_be_scored_again_and_others_not(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    claim(tmp_path / "out", [first, second])
+    (tmp_path / "out" / "scores.csv").touch()
+    claim(tmp_path / "out", [first, second])
+    with pytest.raises(UsageError, match=r"holds scores\.csv, but not of these files"):
+        claim(tmp_path / "out", [first])
+    (tmp_path / "out" / "run.json").touch()
+    with pytest.raises(UsageError, match=r"holds run\.json"):
+        claim(tmp_path / "out", [first, second])

@@ -94,6 +94,10 @@ def choose(
         target_accuracy, min_coverage, tuple(subject or ()), max_cost=max_cost, alpha=alpha
     )
     held = choosing.read(paths)
+    if output is not None:
+        from howsure.report.inputs import refuse_overwriting
+
+        refuse_overwriting(paths, output)
     chosen = [
         p
         for p in held.predictions

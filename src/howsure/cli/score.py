@@ -104,18 +104,20 @@ def score(
     )
     scale = Scale(percent=percent, lower_is_surer=lower_is_surer, recalibrate=recalibrate)
     found = read_recorded(files, columns, scale)
+    folder = output or Path("runs") / f"score-{files[0].name.split('.')[0]}"
     for note in found.notes:
         print(note, file=sys.stderr)
-    _score(files, found, output)
+    _score(files, found, folder)
 
 
-def _score(files: Sequence[Path], found: Recorded, output: Path | None) -> None:
+def _score(files: Sequence[Path], found: Recorded, folder: Path) -> None:
+    from howsure.recorded.folder import claim
     from howsure.report import write_report
     from howsure.scores import score as score_predictions
     from howsure.scores import write_predictions
 
-    folder = output or Path("runs") / f"score-{files[0].name.split('.')[0]}"
     scores = score_predictions(found.predictions)
+    claim(folder, files)
     page = write_report(
         folder,
         scores,

@@ -84,7 +84,7 @@ def report_paths(
         raise UsageError("nothing to report; give a run directory or a scores table")
     if publication is not None:
         check_width(publication)
-    _refuse_overwriting(paths, output)
+    refuse_overwriting(paths, output)
     sources = [read_source(path) for path in paths]
     scores, predictions = combine(sources)
     beside = (reference.name, read_source(reference).scores) if reference else None
@@ -187,11 +187,19 @@ def _read_object(path: Path) -> Mapping[str, Any]:
     return value
 
 
-def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
-    """A run's own scores.csv must not be replaced by another table."""
+def refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
+    """Raises UsageError where a report in `output` would replace a run's table, or what it is of.
+
+    The folder of a single run is that of its report.
+    """
     only = len(paths) == 1 and paths[0].resolve() == output.resolve()
     if not only and ((output / CARD).exists() or (output / PREDICTIONS).exists()):
         raise UsageError(
             f"{output} is a run directory; its scores.csv would be replaced. "
+            "Give another folder with --output"
+        )
+    if any(path.resolve() == (output / SCORES).resolve() for path in paths):
+        raise UsageError(
+            f"{output / SCORES} would be replaced by the report of it. "
             "Give another folder with --output"
         )
