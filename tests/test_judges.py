@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,6 +146,34 @@ def test_there_is_a_deadline():
 
     with serving(never) as (url, _), pytest.raises(ApiError, match="within 1 seconds"):
         judged(url, PAIRS[:1], api.Limits(deadline=1.0, pause=0.01))
+
+
+def test_ctrl_c_waits_for_no_server(tmp_path):
+    """Requests are under way that would take a minute: the run ends within seconds all the same."""
+    asked, over = Event(), Event()
+
+    def never(number, body):
+        asked.set()
+        over.wait(60)
+        return 200, reply("yes")
+
+    command = [sys.executable, "-m", "howsure", "run", "--model", "tiny-llama-s"]
+    command += ["--method", "zero_shot", "--format", "open", "--subject", "addition"]
+    command += ["--limit", "8", "--calibrate", "none", "--output", str(tmp_path / "out")]
+    with serving(never) as (url, _):
+        command += ["--grader", f"openai:judge@{url}"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert asked.wait(60)
+                process.send_signal(signal.SIGINT)
+                start = time.monotonic()
+                _, said = process.communicate(timeout=30)
+                took = time.monotonic() - start
+            finally:
+                over.set()
+                process.kill()
+    assert process.returncode == 130 and said.splitlines()[-1] == "howsure: stopped", said
+    assert took < 5
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
-from typing import Any
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from howsure.errors import ApiError, UsageError
@@ -31,6 +31,9 @@ OPENAI = "https://api.openai.com/v1"
 KEY = "HOWSURE_API_KEY"
 OPENAI_KEY = "OPENAI_API_KEY"
 """The second is sent to OpenAI only: it is often set for other programs."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 _MOST_BYTES = 10_000_000
@@ -99,13 +102,21 @@ class Limits:
                 raise UsageError(f"{option} {number:g}: it must be at least 1")
 
 
+CHAT = "chat/completions"
+COMPLETIONS = "completions"
+"""Where a server takes a conversation, and where a text that it goes on with."""
+
+Read = Callable[[bytes], str]
+"""From a reply's bytes to what of it is kept. Raises ValueError for a reply of another shape."""
+
+
 class Client:
     """Asks one server. `cache` is a folder of replies by what was asked; None: nothing is kept."""
 
     def __init__(
         self, server: Server, limits: Limits | None = None, cache: Path | None = None
     ) -> None:
-        self.server, self._limits, self._cache = server, limits or Limits(), cache
+        self.server, self.limits, self._cache = server, limits or Limits(), cache
         key = os.environ.get(KEY, "")
         if not key and urlsplit(server.url).hostname == urlsplit(OPENAI).hostname:
             key = os.environ.get(OPENAI_KEY, "")
@@ -114,74 +125,83 @@ class Client:
         self._key = key.strip()
         self._opener = urllib.request.build_opener(_NoRedirects)
 
+    def deadline(self) -> float:
+        """When (time.monotonic) all requests that belong together and begin now must be done."""
+        return time.monotonic() + self.limits.deadline
+
     def ask(
         self,
         bodies: Sequence[Mapping[str, Any]],
         on_progress: Callable[[int, int], None] | None = None,
+        *,
+        path: str = CHAT,
+        read: Read | None = None,
+        until: float | None = None,
     ) -> list[str]:
-        """The replies' texts to these chat requests, in their order; equal ones are sent once.
+        """What `read` takes from the replies to these requests, in their order.
 
-        Temperature 0 and the model's name are put in. Raises ApiError when one can't be had;
-        replies that came before are in the cache.
+        Without `read` it is the text said. Equal requests are sent once. Temperature 0 and the
+        model's name are put in. `until` is a `deadline()` that several calls share. Raises ApiError
+        when a reply can't be had; those that came before are in the cache.
         """
         whole = [{"model": self.server.name, "temperature": 0, **b} for b in bodies]
-        names = [self._name(b) for b in whole]
-        until, stop = time.monotonic() + self._limits.deadline, Event()
-        with ThreadPoolExecutor(self._limits.concurrency) as pool:
-            futures = {
-                name: pool.submit(self._reply, name, body, until, stop)
-                for name, body in dict(zip(names, whole, strict=True)).items()
-            }
-            try:
-                for done, future in enumerate(as_completed(futures.values()), 1):
-                    future.result()
-                    if on_progress:
-                        on_progress(done, len(futures))
-            except BaseException:
-                stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return [futures[name].result() for name in names]
+        names = [self._name(path, b) for b in whole]
+        jobs = dict(zip(names, whole, strict=True))
+        ends, stop, replies = until or self.deadline(), Event(), dict[str, str]()
 
-    def _name(self, body: Mapping[str, Any]) -> str:
-        return _sha256(json.dumps([self.server.url, body], sort_keys=True))
+        def reply(job: tuple[str, dict[str, Any]]) -> tuple[str, str]:
+            return job[0], self._reply(*job, path, read or said, ends, stop)
 
-    def _reply(self, name: str, body: Mapping[str, Any], until: float, stop: Event) -> str:
+        try:
+            for name, text in _in_threads(reply, list(jobs.items()), self.limits.concurrency):
+                replies[name] = text
+                if on_progress:
+                    on_progress(len(replies), len(jobs))
+        finally:
+            stop.set()
+        return [replies[name] for name in names]
+
+    def _name(self, path: str, body: Mapping[str, Any]) -> str:
+        return _sha256(json.dumps([self.server.url, path, body], sort_keys=True))
+
+    def _reply(
+        self, name: str, body: Mapping[str, Any], path: str, read: Read, until: float, stop: Event
+    ) -> str:
         kept = self._kept(name)
         if kept is not None:
             return kept
-        reply = self._asked(dict(body), until, stop)
+        reply = self._asked(dict(body), path, read, until, stop)
         self._keep(name, reply)
         return reply
 
-    def _asked(self, body: dict[str, Any], until: float, stop: Event) -> str:
+    def _asked(self, body: dict[str, Any], path: str, read: Read, until: float, stop: Event) -> str:
         why, attempt = "", 0
-        while attempt < self._limits.attempts:
+        while attempt < self.limits.attempts:
             left = until - time.monotonic()
             if left <= 0 or stop.is_set():
                 last = f" (last: {why})" if why else ""
                 raise self._error(
-                    f"not all replies came within {self._limits.deadline:g} seconds{last}; "
+                    f"not all replies came within {self.limits.deadline:g} seconds{last}; "
                     "what came is kept: run the same command again, or raise --api-deadline"
                 )
             attempt += 1
             try:
-                return read(self._post(body, min(self._limits.timeout, left), until))
+                return read(self._post(path, body, min(self.limits.timeout, left), until))
             except urllib.error.HTTPError as error:
                 why = self._said(error)
                 if error.code == 400 and _adapted(body, why):
                     attempt -= 1
                     continue
                 if error.code not in _RETRIED:
-                    raise self._error(f"{why}{self._remedy(error.code)}") from None
+                    raise self._error(f"{why}{self._remedy(error.code)}", error.code) from None
                 asked_for = _seconds(error.headers.get("Retry-After"))
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", None) or error
                 why, asked_for = str(reason) or type(error).__name__, 0.0
             except ValueError as error:
                 why, asked_for = str(error), 0.0
-            if attempt < self._limits.attempts:
-                pause = self._limits.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+            if attempt < self.limits.attempts:
+                pause = self.limits.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                 pause = min(
                     max(pause, asked_for), _LONGEST_PAUSE, max(0.0, until - time.monotonic())
                 )
@@ -191,11 +211,11 @@ class Client:
             "the same command again once the server answers"
         )
 
-    def _post(self, body: Mapping[str, Any], timeout: float, until: float) -> bytes:
+    def _post(self, path: str, body: Mapping[str, Any], timeout: float, until: float) -> bytes:
         headers = {"Content-Type": "application/json", "User-Agent": "howsure"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        address = f"{self.server.url}/chat/completions"
+        address = f"{self.server.url}/{path}"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         with self._opener.open(request, timeout=timeout) as response:
             parts, size = [], 0
@@ -228,8 +248,8 @@ class Client:
             return "; redirects are not followed: give the address itself"
         return "; check the model's name and the address (it usually ends with /v1)"
 
-    def _error(self, what: str) -> ApiError:
-        return ApiError(f"server {self.server.url}, model {self.server.name!r}: {what}")
+    def _error(self, what: str, status: int | None = None) -> ApiError:
+        return ApiError(f"server {self.server.url}, model {self.server.name!r}: {what}", status)
 
     # what is kept -------------------------------------------------------------------------------
 
@@ -263,16 +283,57 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def read(data: bytes) -> str:
-    """The text in a server's JSON. Raises ValueError for anything of another shape."""
+def _in_threads(work: Callable[[T], R], items: Sequence[T], most: int) -> Iterator[R]:
+    """Results as they come, of at most so many at work. The first error ends it.
+
+    The threads are daemons: whoever is stopped, with Ctrl-C too, need not wait for a reply.
+    """
+    todo: SimpleQueue[T] = SimpleQueue()
+    done: SimpleQueue[tuple[R | None, BaseException | None]] = SimpleQueue()
+    for item in items:
+        todo.put(item)
+
+    def run() -> None:
+        with suppress(Empty):
+            while True:
+                item = todo.get_nowait()
+                try:
+                    done.put((work(item), None))
+                except BaseException as error:
+                    done.put((None, error))
+                    return
+
+    for _ in range(min(most, len(items))):
+        Thread(target=run, daemon=True).start()
+    for _ in items:
+        result, error = done.get()
+        if error is not None:
+            raise error
+        yield cast(R, result)
+
+
+def choice(data: bytes) -> dict[str, Any]:
+    """The first choice in a server's JSON. Raises ValueError for anything of another shape."""
     try:
         whole = json.loads(data)
     except (ValueError, RecursionError):
         raise ValueError(f"no JSON: {data[:60]!r}") from None
     try:
-        text = whole["choices"][0]["message"]["content"]
+        found = whole["choices"][0]
     except (KeyError, IndexError, TypeError):
-        raise ValueError(f"a reply of another shape: {json.dumps(whole)[:80]}") from None
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"a reply of another shape: {json.dumps(whole)[:80]}")
+    return found
+
+
+def said(data: bytes) -> str:
+    """The text of a chat reply. Raises ValueError for anything of another shape."""
+    found = choice(data)
+    try:
+        text = found["message"]["content"]
+    except (KeyError, TypeError):
+        raise ValueError(f"a reply of another shape: {json.dumps(found)[:80]}") from None
     if text is None:  # nothing was said
         return ""
     if not isinstance(text, str):
@@ -291,6 +352,9 @@ def _adapted(body: dict[str, Any], why: str) -> bool:
         return True
     if "'temperature'" in why and "temperature" in body:
         del body["temperature"]
+        return True
+    if re.search(r"\bseed\b", why) and "seed" in body:
+        del body["seed"]
         return True
     return False
 

@@ -61,6 +61,11 @@ class BundleError(UsageError):
 class ApiError(HowsureError):
     """A server that can't be reached, refuses, or answers with something else than asked for."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status with which it refused, if it did."""
+
 
 class StoreError(HowsureError):
     """What a run keeps on disk can't be written, or was damaged while the run went on."""
