@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_model, make_tokenizer
 
-from howsure.answers import NONFINITE, answer, grade
+from howsure.answers import answer, grade
 from howsure.errors import ModelError, QuestionError, UnknownName
 from howsure.lm import Hidden, Options, Passage, Place
 from howsure.lm.model import LanguageModel
@@ -137,7 +137,7 @@ def test_numbers_that_are_not_finite_are_marked_not_scored(make_lm) -> None:
 
     lm.waves = broken
     first, second, _ = answer(lm, QUESTIONS, format="choice")
-    assert (first.likelihood, first.option_mass, first.note) == (None, None, NONFINITE)
+    assert (first.likelihood, first.option_mass, first.note) == (None, None, "nonfinite_logits")
     assert second.note == ""
 
 

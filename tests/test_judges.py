@@ -173,7 +173,7 @@ def test_ctrl_c_waits_for_no_server(tmp_path):
                 over.set()
                 process.kill()
     assert process.returncode == 130 and said.splitlines()[-1] == "howsure: stopped", said
-    assert took < 5
+    assert took < 20, "the request would have taken a minute"
 
 
 @pytest.mark.parametrize(

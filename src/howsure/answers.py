@@ -18,18 +18,20 @@ from howsure.prompts import plain
 from howsure.types import LETTERS, Answer, ChooseBy, Format, GradedAnswer, Question
 
 if TYPE_CHECKING:
-    from howsure.lm.model import LanguageModel, Wave
+    from howsure.lm.seam import Model, Wave
 
 Progress = Callable[[int, int], None]
 
 MAX_TOKENS = 30
 """Longest open-ended answer; the published setting (Kapoor et al. 2024, appendix on data)."""
 
-NONFINITE = "nonfinite_logits"
+NO_LETTER = "no_letter_said"
+"""Why an answer can't be used: from a server that tells no probabilities, a reply that is no
+letter."""
 
 
 def answer(
-    lm: LanguageModel,
+    lm: Model,
     questions: Sequence[Question],
     *,
     format: Format,
@@ -74,10 +76,13 @@ def answer(
         max_tokens=max_tokens if format == "open" else _longest_choice(lm, questions, letters),
     )
     out: dict[int, Answer] = {}
+    told = lm.tells_probabilities((asking or Asking()).chat)
     first = Options(Place.QUESTION, _letters(questions)) if letters else Hidden(Place.QUESTION)
     for wave in lm.waves([a.passage for a in asked], [first], keep=not letters or bool(also)):
         if format == "open":
             made = _open(lm, questions, asked, wave, max_tokens)
+        elif letters and not told:
+            made = _by_letter_said(lm, questions, asked, wave)
         elif letters:
             made = _by_letter(lm, questions, asked, wave)
         else:
@@ -109,7 +114,7 @@ def grade(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Grad
     return graded
 
 
-def _new(lm: LanguageModel, question: Question, asked: Asked, text: str, format: Format) -> Answer:
+def _new(lm: Model, question: Question, asked: Asked, text: str, format: Format) -> Answer:
     passage = asked.passage
     return Answer(
         question_id=question.id,
@@ -126,7 +131,7 @@ def _new(lm: LanguageModel, question: Question, asked: Asked, text: str, format:
 
 
 def _open(
-    lm: LanguageModel,
+    lm: Model,
     questions: Sequence[Question],
     asked: Sequence[Asked],
     wave: Wave,
@@ -134,14 +139,15 @@ def _open(
 ) -> list[Answer]:
     out = []
     for i, g in zip(wave.index, wave.generate(max_tokens), strict=True):
-        finite = np.isfinite(g.log_probability)
+        total = g.log_probability
+        finite = total is not None and np.isfinite(total)
         out.append(
             _replace(
                 _new(lm, questions[i], asked[i], g.text, "open"),
-                likelihood=float(np.exp(min(0.0, g.log_probability / g.tokens)))
-                if finite
+                likelihood=float(np.exp(min(0.0, total / g.tokens)))
+                if total is not None and finite
                 else None,
-                note="" if finite else NONFINITE,
+                note="" if finite or total is None else lm.unknown,
             )
         )
     return out
@@ -152,7 +158,7 @@ def _letters(questions: Sequence[Question]) -> tuple[str, ...]:
 
 
 def _by_letter(
-    lm: LanguageModel, questions: Sequence[Question], asked: Sequence[Asked], wave: Wave
+    lm: Model, questions: Sequence[Question], asked: Sequence[Asked], wave: Wave
 ) -> list[Answer]:
     out = []
     for i, row in zip(wave.index, wave.values[0].astype(np.float64), strict=True):
@@ -166,14 +172,34 @@ def _by_letter(
                 choice=chosen,
                 likelihood=likelihood,
                 option_mass=mass,
-                note="" if likelihood is not None else NONFINITE,
+                note="" if likelihood is not None else lm.unknown,
+            )
+        )
+    return out
+
+
+def _by_letter_said(
+    lm: Model, questions: Sequence[Question], asked: Sequence[Asked], wave: Wave
+) -> list[Answer]:
+    """The letter that was said, of a model whose probabilities are not told."""
+    out = []
+    for i, letter in zip(wave.index, wave.letters(), strict=True):
+        own = LETTERS[: len(questions[i].choices)]
+        said = letter if letter and letter in own else None
+        out.append(
+            _replace(
+                _new(lm, questions[i], asked[i], said or LETTERS[0], "choice"),
+                choose_by="letter",
+                choice=LETTERS.index(said) if said else 0,
+                likelihood=None,
+                note="" if said else NO_LETTER,
             )
         )
     return out
 
 
 def _by_text(
-    lm: LanguageModel, questions: Sequence[Question], asked: Sequence[Asked], wave: Wave
+    lm: Model, questions: Sequence[Question], asked: Sequence[Asked], wave: Wave
 ) -> list[Answer]:
     each = [
         (k, replace(asked[i].passage, answer=asked[i].passage.lead + plain(choice)))
@@ -193,13 +219,13 @@ def _by_text(
                 choose_by="text",
                 choice=chosen,
                 likelihood=likelihood,
-                note="" if likelihood is not None else NONFINITE,
+                note="" if likelihood is not None else lm.unknown,
             )
         )
     return out
 
 
-def _keep(lm: LanguageModel, wave: Wave, made: Sequence[Answer], also: Sequence[Want]) -> None:
+def _keep(lm: Model, wave: Wave, made: Sequence[Answer], also: Sequence[Want]) -> None:
     """Read on from the usable answers, and remember what was read."""
     usable = [(k, Passage.of(a)) for k, a in enumerate(made) if not a.note]
     if not also or not usable:
@@ -210,12 +236,12 @@ def _keep(lm: LanguageModel, wave: Wave, made: Sequence[Answer], also: Sequence[
     lm.readings.seconds += time.perf_counter() - begin
 
 
-def _longest_choice(lm: LanguageModel, questions: Sequence[Question], letters: bool) -> int:
+def _longest_choice(lm: Model, questions: Sequence[Question], letters: bool) -> int:
     """Tokens of the longest answer that a choice can be."""
     if letters:
         return 1
     texts = [f" {plain(c)}" for q in questions for c in q.choices]
-    return max(map(len, lm.tokens.encode(texts)))
+    return max(lm.lengths(texts))
 
 
 def _softmax_choice(scores: NDArray[np.float64]) -> tuple[int, float | None]:

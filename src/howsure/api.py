@@ -246,6 +246,8 @@ class Client:
             return f"; {sent}: set {KEY}"
         if 300 <= code < 400:
             return "; redirects are not followed: give the address itself"
+        if code in (400, 413, 422):
+            return "; the model does not take this: too long a prompt needs fewer --shots"
         return "; check the model's name and the address (it usually ends with /v1)"
 
     def _error(self, what: str, status: int | None = None) -> ApiError:

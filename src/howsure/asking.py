@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from howsure.errors import ModelError, UnknownName
 from howsure.lm import Passage, Place
-from howsure.lm.chat import CHAT_MODES, Chat, ChatMode, Frame
+from howsure.lm.chat import CHAT_MODES, ChatMode, Frame, Template
 from howsure.prompts import CORRECTNESS_QUERY, few_shot_prefix, few_shot_turns, question_prompt
 from howsure.types import Question
 
 if TYPE_CHECKING:
-    from howsure.lm.model import LanguageModel
+    from howsure.lm.seam import Model
 
 LongPrompts = Literal["refuse", "drop-shots"]
 LONG_PROMPTS: tuple[LongPrompts, ...] = ("refuse", "drop-shots")
@@ -50,7 +50,7 @@ class Asked:
 
 
 def ask(
-    lm: LanguageModel,
+    lm: Model,
     questions: Sequence[Question],
     examples: Mapping[str, Sequence[Question]],
     asking: Asking,
@@ -75,7 +75,7 @@ def ask(
 Make = Callable[[Question, Sequence[Question]], Passage]
 
 
-def _maker(chat: Chat | None, *, options: bool) -> Make:
+def _maker(chat: Template | None, *, options: bool) -> Make:
     """A function that writes the prompt of a question after some examples, in their order."""
 
     def plain_text(q: Question, shots: Sequence[Question]) -> Passage:
@@ -107,21 +107,21 @@ def _shots(q: Question, shots: Sequence[Question], seed: int | None) -> Sequence
     return order
 
 
-def _excess(lm: LanguageModel, passages: Sequence[Passage], max_tokens: int) -> list[int]:
+def _excess(lm: Model, passages: Sequence[Passage], max_tokens: int) -> list[int]:
     """By how many tokens each prompt is too long, with its answer and the query after it."""
     query = passages[0].query or CORRECTNESS_QUERY if passages else ""
-    reserve = max_tokens + len(lm.tokens.encode([query])[0]) + 1
+    reserve = max_tokens + lm.lengths([query])[0] + 1
     texts = [p.upto(Place.QUESTION) for p in passages]
     # No tokenizer makes more tokens than there are bytes (and one in front): most are short enough.
     near = [i for i, t in enumerate(texts) if len(t.encode()) + 1 + reserve > lm.context]
     out = [0] * len(texts)
-    for i, ids in zip(near, lm.tokens.encode([texts[i] for i in near]), strict=True):
-        out[i] = max(0, len(ids) + reserve - lm.context)
+    for i, length in zip(near, lm.lengths([texts[i] for i in near]), strict=True):
+        out[i] = max(0, length + reserve - lm.context)
     return out
 
 
 def _shortened(
-    lm: LanguageModel,
+    lm: Model,
     q: Question,
     shots: Sequence[Question],
     asking: Asking,

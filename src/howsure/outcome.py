@@ -22,6 +22,8 @@ from howsure.workers import Failure
 
 NONFINITE = "nonfinite_confidence"
 
+SERVED = "address and name as given; a server shows no weights to tell what answered"
+
 ENGINE = ("engine", "engine_note")
 """Which path read the model's prompts, and why not the fast one."""
 
@@ -109,7 +111,9 @@ def result(held: Held) -> UnitResult:
     out = UnitResult(unit.name, unit.format, seconds=held.seconds(), failures=list(held.failures))
     splits = {s: held.usable(s) for s in SPLITS}
     model = next(iter(held.graded.values())).answers.about
-    out.card |= {"fingerprint": unit.identity["fingerprint"]}
+    out.card |= {"fingerprint": unit.identity.get("fingerprint")}
+    if "server" in unit.identity:
+        out.card |= {"server": unit.identity["server"], "identity": SERVED}
     out.card |= {k: model[k] for k in ("parameters", "device", "dtype", "prompting", *ENGINE)}
     if splits["test"][0]:
         out.card["prompt"] = as_read(splits["test"][0][0].answer)

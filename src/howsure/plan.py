@@ -248,6 +248,7 @@ def _check_data_dir(spec: RunSpec) -> None:
 
 
 def _check_choices(formats: Sequence[Format], questions: Sequence[Question], spec: RunSpec) -> None:
+    spec.check_grader("open" in formats)
     if "choice" not in formats and spec.choose_by:
         raise UsageError(
             f"--choose-by {spec.choose_by} has no effect: the questions are asked open-ended "

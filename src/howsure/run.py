@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from howsure import graded, lock, manifest, methods, scheduler, store
-from howsure.api import Limits
+from howsure.api import Limits, is_server, parse
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grader_check import GraderCheck, check_grader, read_labels
 from howsure.grid import Grid
 from howsure.judges import NEITHER
 from howsure.judges.names import label, local_model
 from howsure.lm import embedded_names, loading
+from howsure.lm.merging import find_adapter, read_for
 from howsure.lm.names import fill_in
 from howsure.lm.precision import pick_device, pick_dtype, threads, visible_gpus
 from howsure.lm.published import find_query_adapter
@@ -35,7 +36,7 @@ from howsure.stages import AnyJob, Made, Worker
 from howsure.status import Tracker
 from howsure.store import RunDirectory
 from howsure.types import SPLITS
-from howsure.unit import Unit, grader_identity, identity_of, released_answers
+from howsure.unit import Unit, grader_identity, model_identity, released_answers
 from howsure.workers import Executor, Failure, InProcess, Job, Processes, Result, Work
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "RunSpec", "run"]
 
-MODEL_CARD = ("fingerprint", "parameters", "device", "dtype", "engine")
+MODEL_CARD = ("server", "identity", "fingerprint", "parameters", "device", "dtype", "engine")
 """What `run.json` tells of each model."""
 
 UNIT_CARD = ("prompting", "prompt", "answers", "released", "excluded", "methods")
@@ -254,17 +255,26 @@ def _watched(directory: RunDirectory, card: dict[str, Any], show: Display) -> It
 
 
 def _model_names(spec: RunSpec) -> dict[str, str]:
-    """Name in the tables → what is loaded, all of them found."""
+    """Name in the tables → what is loaded, all of them found, and the judge too."""
     wanted = spec.models or embedded_names()
     if not wanted:
         raise ModelError("this installation holds no embedded models; name one with --model")
     names: dict[str, str] = {}
     for model in wanted:
-        loading.find_checkpoint(model, spec.load)
-        name = Path(model).resolve().name if Path(model).is_dir() else model
+        if is_server(model):
+            name = parse(model).name
+        else:
+            loading.find_checkpoint(model, spec.load)
+            name = Path(model).resolve().name if Path(model).is_dir() else model
         if store.file_name(name) in map(store.file_name, names):
-            raise UsageError(f"two models are called {name!r}; rename one of the folders")
+            raise UsageError(
+                f"two models are called {name!r}; rename one of the folders, or ask servers one "
+                "by one"
+            )
         names[name] = model
+    judge = local_model(spec.grader)
+    if judge:
+        loading.find_checkpoint(judge)
     return names
 
 
@@ -277,6 +287,8 @@ def _check_settings(spec: RunSpec) -> None:
 
 def _check_adapters(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> None:
     """All that is released is there, and adapters say that they belong to their models."""
+    for model in names.values() if spec.load.adapter else ():
+        read_for(find_adapter(str(spec.load.adapter)), model)
     for model in names.values() if spec.graded_answers else ():
         for format in plan.formats:
             graded.find(fill_in(str(spec.graded_answers), model, format))
@@ -294,8 +306,7 @@ def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> list[Unit]:
     return [
         Unit(name, model, format, spec, plan, identity, released, grader)
         for name, model in names.items()
-        for path in [loading.find_checkpoint(model, spec.load)]
-        for identity in [identity_of(path, device, spec.dtype, spec.load)]
+        for identity in [model_identity(spec, model, device)]
         for format in plan.formats
         for released in [released_answers(spec, plan, model, format)]
     ]
@@ -317,10 +328,13 @@ def _means(
     if at_once is None and gpus:
         at_once = len(gpus)
     if at_once is None:
-        largest = max(_bytes_needed(loading.find_checkpoint(u.model, spec.load)) for u in units)
+        here = {u.model for u in units if not is_server(u.model)}
+        found = [loading.find_checkpoint(model, spec.load) for model in here]
+        largest = max(map(_bytes_needed, found), default=0)
         judge = local_model(spec.grader)
         largest += _bytes_needed(loading.find_checkpoint(judge)) if judge else 0
-        at_once = min(cores, max(1, _free_memory() // largest))
+        # A server is asked several things at a time by one worker.
+        at_once = min(cores, max(1, _free_memory() // largest)) if largest else 1
     pieces = sum(len(u.blocks(split)) for u in units for split in SPLITS)
     count = max(1, min(at_once, max(len(units), pieces // 2)))
     threads = None if count == 1 else max(1, cores // count)
@@ -453,7 +467,7 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
         stages.update(result.seconds)
     by_unit = {f"{r.model} ({r.format})": r for r in done}
     return {
-        "models": {r.model: {k: r.card[k] for k in MODEL_CARD} for r in done},
+        "models": {r.model: {k: r.card[k] for k in MODEL_CARD if k in r.card} for r in done},
         "units": {
             name: {k: r.card[k] for k in UNIT_CARD if k in r.card} for name, r in by_unit.items()
         },

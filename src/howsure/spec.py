@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from howsure.api import is_server, parse
 from howsure.asking import LONG_PROMPTS, Asking, LongPrompts
 from howsure.calibrate import CALIBRATIONS
 from howsure.errors import UnknownName, UsageError
@@ -17,7 +18,7 @@ from howsure.lm import LoadOptions, embedded_names
 from howsure.lm.chat import CHAT_MODES, ChatMode
 from howsure.lm.names import fill_in
 from howsure.lm.options import DEVICES, DTYPES
-from howsure.methods import METHODS, TRAINED
+from howsure.methods import METHODS, OF_WEIGHTS, TRAINED
 from howsure.questions import QUICKSTART
 from howsure.types import ChooseBy, Format
 
@@ -40,7 +41,7 @@ class RunSpec:
 
     output: Path
     models: tuple[str, ...] = ()
-    """Embedded names, local folders or Hub ids; none means all embedded models."""
+    """Embedded names, local folders, Hub ids or servers; none means all embedded models."""
     questions: str = QUICKSTART
     """The set that is evaluated: a name or a path."""
     train_questions: tuple[str, ...] = ()
@@ -112,13 +113,37 @@ class RunSpec:
             if number is not None and number < least:
                 raise UsageError(f"{option} {number}: it must be at least {least}")
         self.load.check(self.models)
+        self._check_served()
         graders.check(self.grader)
         self._check_released()
-        self._check_grader("open" in self.formats or not self.formats)
+        self.check_grader("open" in self.formats or not self.formats)
         if self.choose_by and self.formats and "choice" not in self.formats:
             raise UsageError(
                 f"--choose-by {self.choose_by} has no effect with --format open; leave it out, "
                 "or ask with --format choice"
+            )
+
+    def _check_served(self) -> None:
+        """Raises UsageError for what a model on a server can't do."""
+        served = [m for m in self.models if is_server(m)]
+        for model in served:
+            parse(model)
+        lost = [m for m in self.methods if m in OF_WEIGHTS]
+        if served and lost:
+            left = " ".join(f"--method {m}" for m in METHODS if m not in OF_WEIGHTS)
+            raise UsageError(
+                f"{served[0]}: a model on a server shows no hidden states and can't be trained, "
+                f"which {', '.join(lost)} need; ask for {left}, or load its weights here"
+            )
+        if served and self.load != LoadOptions():
+            raise UsageError(
+                f"{served[0]}: options of loading (--revision, --adapter, --quantize, ...) have no "
+                "effect on a model on a server; leave them out"
+            )
+        if served and self.choose_by == "text":
+            raise UsageError(
+                f"--choose-by text: {served[0]} is on a server, which does not tell the "
+                "probabilities of given texts; use --choose-by letter"
             )
 
     def _check_released(self) -> None:
@@ -137,7 +162,7 @@ class RunSpec:
                 f"--graded-answers {self.graded_answers} has no effect: no method is trained"
             )
 
-    def _check_grader(self, is_open: bool) -> None:
+    def check_grader(self, is_open: bool) -> None:
         """Raises UsageError where a grader would have nothing to grade."""
         if self.grader != graders.MATCH and not is_open:
             raise UsageError(
@@ -193,11 +218,13 @@ def build(recipe: str | None, changes: Mapping[str, Any]) -> RunSpec:
         base["load"] = replace(base.get("load", LoadOptions()), **options)
     if changes.get("graded_answers"):
         base.pop("train_questions", None)
-    if "choice" not in changes.get("formats", ("choice",)):
+    served = any(is_server(m) for m in changes.get("models", ()))
+    if served or "choice" not in changes.get("formats", ("choice",)):
         base.pop("choose_by", None)
     questions = str(changes.get("questions", base.get("questions", QUICKSTART)))
     base.setdefault("output", Path("runs") / (Path(questions).name.split(".")[0] or "run"))
-    return replace(RunSpec(**base), **changes)
+    # At once: an option such as --revision goes with models that only the other one names.
+    return RunSpec(**(base | dict(changes)))
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from howsure import methods, records
 from howsure.answers import answer, grade
-from howsure.api import Limits
+from howsure.api import Limits, is_server, parse
+from howsure.errors import ApiError
 from howsure.judges import Judge, grade_with
 from howsure.judges.names import MATCH, local_model, open_judge
 from howsure.lm import LoadOptions, Passage, Want, load
@@ -25,7 +26,7 @@ from howsure.unit import Block, Graded, Unit
 from howsure.workers import Report
 
 if TYPE_CHECKING:
-    from howsure.lm.model import LanguageModel
+    from howsure.lm.seam import Model
 
 TABLE = "table.parquet"
 REPLIES = "replies"
@@ -135,7 +136,7 @@ class Worker:
     store: Shards
     limits: Limits = field(default_factory=Limits)
     """How much is asked of a server at once, and how long."""
-    _model: tuple[str, LanguageModel] | None = field(default=None, repr=False)
+    _model: tuple[str, Model] | None = field(default=None, repr=False)
     _held: tuple[str, Estimator] | None = field(default=None, repr=False)
     _judge: tuple[str, Judge] | None = field(default=None, repr=False)
 
@@ -156,7 +157,7 @@ class Worker:
             finally:
                 lm.readings.clear()
 
-    def _load(self, unit: Unit, report: Report) -> tuple[LanguageModel, float | None]:
+    def _load(self, unit: Unit, report: Report) -> tuple[Model, float | None]:
         """The unit's model, and how long it took to load; None where it was there already."""
         if self._model is not None and self._model[0] == unit.model:
             return self._model[1], None
@@ -165,14 +166,30 @@ class Worker:
         self._model = None  # before the next one is read: two may not fit
         gc.collect()
         spec = unit.spec
-        lm = load(unit.model, device=spec.device, dtype=spec.dtype, options=spec.load)
+        lm: Model
+        if is_server(unit.model):
+            lm = self._served(unit)
+        else:
+            lm = load(unit.model, device=spec.device, dtype=spec.dtype, options=spec.load)
         self._model = (unit.model, lm)
         report("load", 1, 1)
         return lm, round(time.perf_counter() - begin, 3)
 
-    def _answer(
-        self, unit: Unit, lm: LanguageModel, job: AnswerJob, progress: Any
-    ) -> tuple[Shard, ...]:
+    def _served(self, unit: Unit) -> Model:
+        """The unit's model on a server, which must tell what the methods need."""
+        from howsure.lm.served import ServedModel
+
+        lm = ServedModel(parse(unit.model), self.limits, self.store.root / REPLIES)
+        lacking = [m for m in unit.spec.methods if m in methods.OF_PROBABILITIES]
+        if lacking and not lm.tells_probabilities(unit.spec.chat):
+            raise ApiError(
+                f"server {lm.server.url}, model {lm.name!r}: it tells no log-probabilities, which "
+                f"{' and '.join(lacking)} need; leave them out (--method subject_prior), or serve "
+                "the model with a server that tells some (docs/api-models.md)"
+            )
+        return lm
+
+    def _answer(self, unit: Unit, lm: Model, job: AnswerJob, progress: Any) -> tuple[Shard, ...]:
         """Answers first, then what hangs on them; a part that is there already is not made again.
 
         Readings that are missing are made by answering again, so that they are the same to the bit.
@@ -199,7 +216,7 @@ class Worker:
         return answered, grades, *kept
 
     def _ask(
-        self, unit: Unit, lm: LanguageModel, block: Block, wants: Sequence[Want], progress: Any
+        self, unit: Unit, lm: Model, block: Block, wants: Sequence[Want], progress: Any
     ) -> Sequence[Answer]:
         recorded = unit.recorded(block)
         if recorded is not None:
@@ -218,12 +235,9 @@ class Worker:
         return made
 
     def _keep_answers(
-        self, unit: Unit, lm: LanguageModel, key: str, made: Sequence[Answer], since: float
+        self, unit: Unit, lm: Model, key: str, made: Sequence[Answer], since: float
     ) -> Shard:
-        about = {"parameters": lm.parameters, "device": str(lm.device)}
-        about |= {"dtype": str(lm.dtype).removeprefix("torch."), "rows": len(made)}
-        about |= {"prompting": lm.prompting(unit.spec.chat).note}
-        about |= {"engine": lm.engine, "engine_note": lm.engine_note}
+        about = {**lm.facts, "rows": len(made), "prompting": lm.prompting(unit.spec.chat).note}
         return self.store.make(
             "answers",
             key,
@@ -235,7 +249,7 @@ class Worker:
     def _keep_readings(
         self,
         unit: Unit,
-        lm: LanguageModel,
+        lm: Model,
         answered: Shard,
         held: Sequence[Answer],
         wants: Sequence[Want],
@@ -251,7 +265,7 @@ class Worker:
     def _keep_reading(
         self,
         unit: Unit,
-        lm: LanguageModel,
+        lm: Model,
         answered: Shard,
         held: Sequence[Answer],
         want: Want,
@@ -269,19 +283,21 @@ class Worker:
         )
 
     def _grade(
-        self, unit: Unit, lm: LanguageModel, block: Block, answers: Sequence[Answer]
+        self, unit: Unit, lm: Model, block: Block, answers: Sequence[Answer]
     ) -> Sequence[GradedAnswer | Ungraded]:
         questions = unit.questions(block)
         if unit.format == "choice" or unit.spec.grader == MATCH:
             return grade(questions, answers)
         return grade_with(self._judging(unit, lm), unit.graded_by, questions, answers)
 
-    def _judging(self, unit: Unit, lm: LanguageModel) -> Judge:
+    def _judging(self, unit: Unit, lm: Model) -> Judge:
         """Who judges the unit's free answers; a model that judges itself is not loaded twice."""
         spec, grader = unit.spec, unit.spec.grader
         if local_model(grader) == unit.model and spec.load == LoadOptions():
             from howsure.judges.local import LocalJudge
+            from howsure.lm.model import LanguageModel
 
+            assert isinstance(lm, LanguageModel)
             return LocalJudge(lm)
         if self._judge is None or self._judge[0] != grader:
             made = open_judge(
@@ -294,7 +310,7 @@ class Worker:
             self._judge = (grader, made)
         return self._judge[1]
 
-    def _fit(self, unit: Unit, lm: LanguageModel, job: FitJob, progress: Any) -> Shard:
+    def _fit(self, unit: Unit, lm: Model, job: FitJob, progress: Any) -> Shard:
         train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
         spec = unit.method_spec(job.method)
         begin = time.perf_counter()
@@ -321,7 +337,7 @@ class Worker:
         unfinished.remove()
         return fitted
 
-    def _predict(self, unit: Unit, lm: LanguageModel, job: PredictJob, progress: Any) -> Shard:
+    def _predict(self, unit: Unit, lm: Model, job: PredictJob, progress: Any) -> Shard:
         answers = [g.answer for g in self._answers(unit, [job.graded])]
         begin = time.perf_counter()
         self._recall(unit, lm, job.method, [job.graded])
@@ -340,7 +356,7 @@ class Worker:
             about={"rows": len(ids)},
         )
 
-    def _recall(self, unit: Unit, lm: LanguageModel, method: str, graded: Sequence[Graded]) -> None:
+    def _recall(self, unit: Unit, lm: Model, method: str, graded: Sequence[Graded]) -> None:
         """What the method wants of the model, as far as it was read along with the answers."""
         for one in graded:
             wanted = unit.wanted_by(method, one.block.split)

@@ -12,6 +12,7 @@ from typing import Any
 
 from howsure import graded, methods
 from howsure.answers import MAX_TOKENS
+from howsure.api import is_server, parse
 from howsure.judges.names import MATCH, label, local_model
 from howsure.lm import LoadOptions, Place, Want, embedded_names, loading
 from howsure.lm.merging import find_adapter
@@ -25,8 +26,8 @@ from howsure.types import Format, GradedAnswer, Question, Split
 BLOCK = 1024
 """Questions at most that are answered, or predicted, as one shard: minutes on a large model."""
 
-_READING = ("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "lm")
-GRADING = (*_READING, "grading.py", "api.py", "judges")
+_READING = ("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "api.py", "lm")
+GRADING = (*_READING, "grading.py", "judges")
 _ESTIMATING = (*_READING, "manifest.py", "strict_json.py", "methods")
 """The sources that decide a stage's result: other code has other keys."""
 
@@ -246,6 +247,16 @@ def identity_of(path: Path, device: str, dtype: str, options: LoadOptions) -> di
         "device_map": options.device_map,
         "versions": versions,
     }
+
+
+def model_identity(spec: RunSpec, model: str, device: str) -> dict[str, Any]:
+    """What is known of a run's model: `identity_of` its checkpoint; of one on a server only its
+    address and name."""
+    if is_server(model):
+        server = parse(model)
+        return {"server": server.url, "name": server.name}
+    path = loading.find_checkpoint(model, spec.load)
+    return identity_of(path, device, spec.dtype, spec.load)
 
 
 def grader_identity(spec: RunSpec, device: str) -> dict[str, Any]:

@@ -32,8 +32,9 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME_OR_DIR",
-            help="An embedded model, a short name (llama2:7b-chat, ...), a local folder or a Hub "
-            "id; may be repeated. Default: all embedded models.",
+            help="An embedded model, a short name (llama2:7b-chat, ...), a local folder, a Hub id, "
+            "or openai:NAME@URL, a model on a server; may be repeated. Default: all embedded "
+            "models.",
         ),
     ] = None,
     questions: Annotated[

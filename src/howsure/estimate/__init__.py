@@ -11,15 +11,17 @@ from dataclasses import dataclass
 
 from howsure import methods
 from howsure.answers import MAX_TOKENS
+from howsure.api import is_server
 from howsure.errors import QuestionError
 from howsure.estimate import costs, lengths
 from howsure.estimate.costs import DECODING_SHARE, SHARE, UnitCost
+from howsure.estimate.served import ServedCost, of_served
 from howsure.lm import embedded_names
 from howsure.lm.devices import Device, known_devices, this_machine
 from howsure.plan import Plan, prepare
 from howsure.spec import RunSpec
 
-__all__ = ["Estimate", "UnitCost", "estimate"]
+__all__ = ["Estimate", "ServedCost", "UnitCost", "estimate"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Estimate:
     devices: tuple[Device, ...]
     """This machine first."""
     notes: tuple[str, ...]
+    served: tuple[ServedCost, ...] = ()
+    """Of models on servers."""
 
 
 def estimate(spec: RunSpec) -> Estimate:
@@ -44,25 +48,25 @@ def estimate(spec: RunSpec) -> Estimate:
     notes: list[str] = []
     plan = _plan(spec, notes)
     formats = plan.formats if plan else spec.formats or ("choice",)
-    units = tuple(
-        costs.of_unit(spec, plan, name, format)
-        for name in spec.models or embedded_names()
-        for format in formats
-    )
-    if not all(u.exact for u in units):
+    every = [(name, format) for name in spec.models or embedded_names() for format in formats]
+    units = tuple(costs.of_unit(spec, plan, *one) for one in every if not is_server(one[0]))
+    served = tuple(of_served(spec, plan, *one) for one in every if is_server(one[0]))
+    if served or not all(u.exact for u in units):
         notes.append("tokens are told from the texts' bytes for models whose tokenizer is not here")
     if spec.graded_answers:
         notes.append("released graded answers are counted as questions of the usual length")
+    if not units:
+        return Estimate((), (), (*notes, _LONGEST, _PLAIN), served)
     devices = (this_machine(spec.device, spec.dtype), *known_devices())
-    return Estimate(units, devices, (*notes, *_ASSUMED))
+    return Estimate(units, devices, (*notes, _LONGEST, _ASSUMED, _PLAIN), served)
 
 
+_LONGEST = f"open-ended answers are counted with {MAX_TOKENS} tokens, their most"
 _ASSUMED = (
-    f"open-ended answers are counted with {MAX_TOKENS} tokens, their most",
     f"assumed: {SHARE:.0%} of a device's matmul rate while reading, {DECODING_SHARE:.0%} of its "
-    "bandwidth while writing answers; very small models are slower than that",
-    "prompts are counted as plain text; a chat template adds some tokens to each",
+    "bandwidth while writing answers; very small models are slower than that"
 )
+_PLAIN = "prompts are counted as plain text; a chat template adds some tokens to each"
 
 
 def _plan(spec: RunSpec, notes: list[str]) -> Plan | None:

@@ -17,7 +17,8 @@ def print_estimate(found: Estimate) -> None:
 
     # A narrow terminal wraps the lines: figures cut short would be worse.
     console = Console(width=max(Console().width, _WIDTH))
-    for part in (_models(found), _stages(found), _devices(found)):
+    parts = [_models(found), _stages(found), _devices(found)] if found.units else []
+    for part in [*parts, *([_served(found)] if found.served else [])]:
         console.print(part, highlight=False)
         console.print()
     for line in (*_adapters(found.units), *found.notes):
@@ -50,6 +51,15 @@ def _models(found: Estimate) -> object:
             f"{unit.kv_bytes(dtype):,}",
             _bytes(unit.memory(dtype)),
         )
+    return table
+
+
+def _served(found: Estimate) -> object:
+    table = _table("model on a server", "format", "requests", "tokens to send", "to receive")
+    for one in found.served:
+        name = one.model.rsplit("/", 1)[-1]
+        numbers = (one.requests, one.sent, one.received)
+        table.add_row(name, one.format, *(f"{n:,}" for n in numbers))  # type: ignore[attr-defined]
     return table
 
 

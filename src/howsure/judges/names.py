@@ -26,6 +26,11 @@ def check(grader: str) -> None:
         api.parse(grader)
     elif not grader.startswith(LOCAL):
         raise UnknownName("grader", grader, (MATCH, f"{LOCAL}MODEL", f"{api.PREFIX}NAME@URL"))
+    elif api.is_server(grader.removeprefix(LOCAL)):
+        raise UsageError(
+            f"--grader {LOCAL}... is for a model that is loaded here; name a server as "
+            f"{api.PREFIX}NAME@URL"
+        )
     elif not grader.removeprefix(LOCAL):
         raise UsageError(f"--grader {grader}: name the model, for example {LOCAL}qwen2.5:7b-chat")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from howsure.errors import ModelError, UnknownName
 from howsure.lm.names import find_known
@@ -113,11 +113,23 @@ class Chat:
         return [self._special.sub(lambda found: marked(found.group()), p) for p in parts]
 
 
+class Template(Protocol):
+    """What writes a conversation: `Chat` with a tokenizer, `served.Conversation` for a server."""
+
+    @property
+    def lead(self) -> str: ...
+
+    @property
+    def query(self) -> str: ...
+
+    def frame(self, turns: Turns) -> Frame: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Prompting:
     """Whether a model is asked through its chat template, and why."""
 
-    chat: Chat | None
+    chat: Template | None
     reason: str
 
     @property

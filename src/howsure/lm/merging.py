@@ -95,10 +95,9 @@ def check_base(config: dict[str, Any], path: Path, model_name: str) -> None:
         )
 
 
-def merge(model: Any, path: Path, model_name: str) -> Any:
-    """The model with the adapter in its weights, frozen. Raises ModelError where it doesn't fit."""
-    from peft import get_peft_model, set_peft_model_state_dict
-
+def read_for(path: Path, model_name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `read_adapter` gives, of an adapter that may be merged into this model, as far as it
+    says. Raises ModelError."""
     config, tensors = read_adapter(path)
     if "query_format" in config:
         raise ModelError(
@@ -106,6 +105,14 @@ def merge(model: Any, path: Path, model_name: str) -> Any:
             "it with --query-adapter instead of --adapter"
         )
     check_base(config, path, model_name)
+    return config, tensors
+
+
+def merge(model: Any, path: Path, model_name: str) -> Any:
+    """The model with the adapter in its weights, frozen. Raises ModelError where it doesn't fit."""
+    from peft import get_peft_model, set_peft_model_state_dict
+
+    config, tensors = read_for(path, model_name)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,8 @@ class LanguageModel:
     (None, the default, is the bare model). `engine` is "auto" (the fast path where the
     architecture passes its self-check), "tree" (the fast path or a ModelError) or "plain".
     """
+
+    unknown = "nonfinite_logits"
 
     def __init__(
         self,
@@ -119,6 +121,25 @@ class LanguageModel:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the checkpoint's weights, config and tokenizer; "" if made in memory."""
         return loading.fingerprint(self._path, self._merged) if self._path else ""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """For `run.json`."""
+        return {
+            "parameters": self.parameters,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "engine": self.engine,
+            "engine_note": self.engine_note,
+        }
+
+    def tells_probabilities(self, mode: str) -> bool:
+        """It does: `served.ServedModel` may not."""
+        return True
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        return list(map(len, self.tokens.encode(texts)))
 
     def prompting(self, mode: str) -> Prompting:
         """Whether it is asked through its chat template under `--chat mode`, and why."""
@@ -402,6 +423,10 @@ class Wave:
         rows = self._wave.read(list(zip(homes, work.asks, strict=True)), _layers(wants))
         every = range(len(passages))
         return self._lm._values(passages, every, wants, work, range(len(work.asks)), rows)
+
+    def letters(self) -> list[str | None]:
+        """Never needed: probabilities are told."""
+        return [None] * len(self.index)
 
     def generate(self, max_tokens: int) -> list[Generation]:
         """Greedy continuations, up to the end of their first line or the end token."""

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, cast
 
+from howsure.api import is_server, parse
 from howsure.errors import UnknownName
 
 Kind = Literal["base", "chat"]
@@ -83,6 +84,7 @@ def fill_in(template: str, model: str, format: str) -> str:
     "{model}" is the last part of the model's Hub id or folder, "{format}" is "oe" or "choice" as
     the published adapters and data sets are called: "calibration-tuning/{model}-ct-{format}".
     """
+    model = parse(model).name if is_server(model) else model
     known = find_known(model)
     last = (known.hub_id if known else model).rstrip("/").rsplit("/", 1)[-1]
     return template.replace("{model}", last).replace(

@@ -90,5 +90,6 @@ class Generation:
     an empty continuation has the stop's own log-probability and `tokens == 1`."""
 
     text: str
-    log_probability: float
+    log_probability: float | None
+    """None where a server does not tell it."""
     tokens: int

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from howsure.errors import BundleError, UnknownName, UsageError
+from howsure.errors import BundleError, ModelError, UnknownName, UsageError
 from howsure.lm import Hidden, Options, Place, Want
 from howsure.prompts import QUERY_OPTIONS
 from howsure.types import Estimator, GradedAnswer, Split
 
 if TYPE_CHECKING:
     from howsure.lm.model import LanguageModel
+    from howsure.lm.seam import Model
     from howsure.methods.checkpoint import Checkpoint
     from howsure.methods.likelihood import Likelihood
     from howsure.methods.lora import Lora
@@ -35,6 +36,12 @@ BASELINES = ("likelihood", "subject_prior")
 
 TRAINED = ("probe", "lora", "lora_prompt", "subject_prior")
 """Methods that need graded training answers."""
+
+OF_PROBABILITIES = ("zero_shot", "likelihood")
+"""Methods that need probabilities of options or answers, which not every server tells."""
+
+OF_WEIGHTS = ("probe", "lora", "lora_prompt")
+"""Methods that need hidden states or gradients, which a model on a server does not show."""
 
 
 def default_spec(method: str) -> Spec:
@@ -123,7 +130,7 @@ def wants(spec: Spec, split: Split, *, by_letter: bool) -> tuple[Want, ...]:
 
 def fit(
     spec: Spec,
-    lm: LanguageModel,
+    lm: Model,
     train: Sequence[GradedAnswer],
     valid: Sequence[GradedAnswer],
     *,
@@ -151,19 +158,31 @@ def fit(
             return subject_prior.fit(spec, train)
         case probe.Probe():
             check_trainable(train, valid)
-            return probe.fit(spec, lm, train, valid, **how)
+            return probe.fit(spec, _loaded(lm, spec), train, valid, **how)
         case lora.Lora():
             check_trainable(train, valid)
-            return lora.fit(spec, lm, train, valid, **how)
+            return lora.fit(spec, _loaded(lm, spec), train, valid, **how)
         case lora_prompt.LoraPrompt(query_adapter=str()):
-            return lora_prompt.released(spec, lm)
+            return lora_prompt.released(spec, _loaded(lm, spec))
         case lora_prompt.LoraPrompt():
             check_trainable(train, valid)
-            return lora_prompt.fit(spec, lm, train, valid, **how)
+            return lora_prompt.fit(spec, _loaded(lm, spec), train, valid, **how)
     raise UnknownName("method", str(spec), METHODS)
 
 
-def save(estimator: Estimator, lm: LanguageModel, directory: Path) -> None:
+def _loaded(lm: Model, spec: Spec) -> LanguageModel:
+    """The model, whose weights are here. Raises ModelError for one on a server."""
+    from howsure.lm.model import LanguageModel
+
+    if not isinstance(lm, LanguageModel):
+        raise ModelError(
+            f"{spec.name} needs hidden states or training, and model {lm.name!r} is on a server; "
+            "load its weights here, or use zero_shot, likelihood and subject_prior"
+        )
+    return lm
+
+
+def save(estimator: Estimator, lm: Model, directory: Path) -> None:
     """Write a bundle: estimator.json, tensors as safetensors, adapters as PEFT does."""
     from howsure.methods import (
         bundle,
@@ -186,11 +205,11 @@ def save(estimator: Estimator, lm: LanguageModel, directory: Path) -> None:
             state, tensors = dataclasses.asdict(estimator.fitted), estimator.head.state_dict()
         case lora.LoraEstimator():
             state, tensors = dataclasses.asdict(estimator.fitted), estimator.head.state_dict()
-            lm.adapters.save(estimator.adapter, directory)
+            estimator.lm.adapters.save(estimator.adapter, directory)
         case lora_prompt.LoraPromptEstimator():
             state = dataclasses.asdict(estimator.fitted)
             state["temperature"] = estimator.temperature
-            lm.adapters.save(estimator.adapter, directory)
+            estimator.lm.adapters.save(estimator.adapter, directory)
         case _:
             raise BundleError(f"{type(estimator).__name__} is no estimator that can be saved")
     bundle.write(
@@ -207,7 +226,7 @@ _OF_NO_BUNDLE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticE
 """What reading a bundle raises whose values are not those that `save` wrote."""
 
 
-def load(directory: Path, lm: LanguageModel) -> Estimator:
+def load(directory: Path, lm: Model) -> Estimator:
     """The estimator that `save` wrote. Raises BundleError: missing, broken, of another model."""
     from howsure.methods import (
         bundle,
@@ -233,17 +252,20 @@ def load(directory: Path, lm: LanguageModel) -> Estimator:
                     spec, bundle.share(state["overall"]), by_subject
                 )
             case probe.Probe():
-                head = bundle.head(directory, lm, spec.widths)
-                return probe.ProbeEstimator(lm, spec, head, bundle.fitted(state))
+                here = _loaded(lm, spec)
+                head = bundle.head(directory, here, spec.widths)
+                return probe.ProbeEstimator(here, spec, head, bundle.fitted(state))
             case lora.Lora():
-                head = bundle.head(directory, lm, spec.widths)
-                adapter = lm.adapters.load(directory)
-                return lora.LoraEstimator(lm, spec, adapter, head, bundle.fitted(state))
+                here = _loaded(lm, spec)
+                head = bundle.head(directory, here, spec.widths)
+                adapter = here.adapters.load(directory)
+                return lora.LoraEstimator(here, spec, adapter, head, bundle.fitted(state))
             case lora_prompt.LoraPrompt():
-                adapter = lm.adapters.load(directory)
+                here = _loaded(lm, spec)
+                adapter = here.adapters.load(directory)
                 temperature = float(state.get("temperature", 1.0))
                 return lora_prompt.LoraPromptEstimator(
-                    lm, spec, adapter, bundle.fitted(state), temperature
+                    here, spec, adapter, bundle.fitted(state), temperature
                 )
     except BundleError:
         raise

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from howsure.lm.model import LanguageModel
+    from howsure.lm.seam import Model
     from howsure.methods.head import Head
     from howsure.methods.training import Fitted
 
@@ -25,7 +26,7 @@ def write(
     *,
     method: str,
     spec: Mapping[str, Any],
-    lm: LanguageModel,
+    lm: Model,
     state: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
@@ -49,7 +50,7 @@ def write(
     manifest.seal(directory / manifest.NAME, files)
 
 
-def read(directory: Path, lm: LanguageModel) -> dict[str, Any]:
+def read(directory: Path, lm: Model) -> dict[str, Any]:
     """What `write` wrote, every file compared with the manifest.
 
     Raises BundleError: missing, changed since, broken, or fitted on another model.

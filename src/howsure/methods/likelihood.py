@@ -27,12 +27,14 @@ class LikelihoodEstimator:
     spec: Likelihood
 
     def p_correct(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
-        """(n,), in [0, 1]. Raises PredictionsError for an answer without its likelihood."""
-        values = []
-        for a in answers:
-            if a.likelihood is None:
-                raise PredictionsError(
-                    f"the answer to {a.question_id!r} carries no likelihood; answer it again"
-                )
-            values.append(a.likelihood)
-        return np.array(values, dtype=np.float64)
+        """(n,), in [0, 1]; NaN for an answer whose likelihood a server did not tell.
+
+        Raises PredictionsError where none of the answers carries one.
+        """
+        if answers and all(a.likelihood is None for a in answers):
+            raise PredictionsError(
+                f"the answer to {answers[0].question_id!r} carries no likelihood, nor does any "
+                "other; answer it again"
+            )
+        known = [np.nan if a.likelihood is None else a.likelihood for a in answers]
+        return np.array(known, dtype=np.float64)

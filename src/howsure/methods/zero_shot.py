@@ -17,7 +17,7 @@ from howsure.prompts import QUERY_OPTIONS
 from howsure.types import Answer
 
 if TYPE_CHECKING:
-    from howsure.lm.model import LanguageModel
+    from howsure.lm.seam import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ZeroShot:
 
 
 def query_probability(
-    lm: LanguageModel,
+    lm: Model,
     answers: Sequence[Answer],
     adapter: str | None,
     temperature: float = 1.0,
@@ -46,7 +46,7 @@ def query_probability(
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotEstimator:
-    lm: LanguageModel
+    lm: Model
     spec: ZeroShot
 
     def p_correct(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
