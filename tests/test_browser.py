@@ -382,3 +382,15 @@ def test_curves_and_bars_are_drawn(driver) -> None:
     for label in [option.text for option in control(driver, "Show").options]:
         choose(driver, "Show", label)
         assert browser.ask(driver, broken) == 0, label
+
+
+def test_the_words_of_a_picture_are_small_and_within_it(driver) -> None:
+    """Names below the bars end above the next row of pictures."""
+    sizes = """[...document.querySelectorAll("svg text")]
+      .map((text) => getComputedStyle(text).fontSize)"""
+    assert set(browser.ask(driver, sizes)) == {"9.5px"}
+    beyond = """[...document.querySelectorAll(".panels figure")].filter((figure) => {
+      const foot = (e) => e.getBoundingClientRect().bottom;
+      return [...figure.querySelectorAll("text")].some((text) => foot(text) > foot(figure) + 2);
+    }).length"""
+    assert browser.ask(driver, beyond) == 0

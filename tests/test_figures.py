@@ -22,6 +22,7 @@ from synthetic import SIX_METHODS, SIX_MODELS, make_predictions, make_scores, se
 from howsure import figures, metrics
 from howsure.errors import PredictionsError
 from howsure.figures import bars, heatmap, reliability, risk_coverage
+from howsure.figures.heatmap import ece_scale
 from howsure.figures.labels import method_order, model_labels, wrap
 from howsure.figures.table import by_category, select
 from howsure.questions.quiz import CATEGORIES
@@ -468,3 +469,10 @@ def test_wrap_fits_and_loses_nothing_silently(text: str, width: int, lines: int)
     assert 1 <= len(done) <= lines
     assert all(len(line) <= width for line in done)
     assert "".join(done) == text or done[-1].endswith("…")
+
+
+def test_the_scale_of_ece_is_wider_only_where_many_cells_are_beyond_it():
+    few = np.array([[0.1, 0.2, 0.3, 0.9], [np.nan, 0.1, 0.1, 0.1]])
+    many = np.array([[0.1, 0.4, 0.5, 0.9]])
+    assert ece_scale(few) == (0.0, 0.3) and ece_scale(np.full((1, 2), np.nan)) == (0.0, 0.3)
+    assert ece_scale(many) == pytest.approx((0.0, 0.9))

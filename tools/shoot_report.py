@@ -46,9 +46,9 @@ class Shot:
 
 SHOTS = (
     Shot("report", 0, "header"),
-    Shot("heatmap", 0, "#explore-0", {"Show": "AUROC"}, "Astronomy, Llama-2-13b-hf, Probe"),
+    Shot("heatmap", 0, "#explore-0", {"Show": "AUROC"}, "Astronomy, Llama-2-7b-hf, Probe"),
     Shot("difference", 1, "#explore-0", {"View": "difference of two models"}, "Law, "),
-    Shot("diagrams", 1, ".panels"),
+    Shot("diagrams", 1, "figure:has(.band)"),
     Shot("statements", 0, "#said"),
     Shot("dark", 0, "#explore-0", scheme="dark"),
 )
@@ -80,7 +80,10 @@ def taken(driver: browser.Chrome, page: Path, shot: Shot, width: int, height: in
     if shot.hover:
         over = "document.querySelector(a)?.dispatchEvent(new Event('mouseenter'))"
         browser.ask(driver, over, f"#explore-0 .cell[aria-label^='{shot.hover}']")
-    shown = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    # By its place in the page: a screenshot of the window may still show it unscrolled.
+    clip = {"x": 0, "y": browser.ask(driver, "scrollY"), "width": width, "height": height}
+    wanted = {"format": "png", "captureBeyondViewport": True, "clip": {**clip, "scale": 1}}
+    shown = driver.execute_cdp_cmd("Page.captureScreenshot", wanted)
     return base64.b64decode(shown["data"])
 
 

@@ -30,6 +30,8 @@ from howsure.scores import MACRO
 ECE_SCALE = (0.0, 0.3)
 AUROC_SCALE = (0.1, 0.9)
 """The scales' ends are fixed, so that a colour means the same in every picture."""
+WIDE = 3.0
+"""So many times wider is the scale of ECE where more than a quarter of the cells are beyond it."""
 
 NUMBER = 5.8
 """Size in points of the numbers in the cells."""
@@ -93,14 +95,22 @@ def heatmap(
         return _draw(layout, (_ece_panel(layout), _auroc_panel(layout)), title or named)
 
 
+def ece_scale(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the colour scale for these values (NaN where there is none)."""
+    low, high = ECE_SCALE
+    beyond = values[~np.isnan(values)] > high
+    return (low, WIDE * high) if len(beyond) and beyond.mean() > 0.25 else ECE_SCALE
+
+
 def _ece_panel(layout: Layout) -> Panel:
+    values = layout.selection.ece(layout.rows)
     return Panel(
         name="ece",
         title=layout.selection.ece_name,
         good_end="lower is better",
-        values=layout.selection.ece(layout.rows),
+        values=values,
         dots=layout.selection.at_floor(layout.rows),
-        scale=ScalarMappable(Normalize(*ECE_SCALE), style.lower_is_better()),
+        scale=ScalarMappable(Normalize(*ece_scale(values)), style.lower_is_better()),
     )
 
 

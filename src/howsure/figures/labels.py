@@ -27,7 +27,11 @@ SHORT_NAMES: dict[str, str] = {
 BASELINES = ("likelihood", "subject_prior")
 """Shown beside the methods in muted colours: what any estimator has to beat."""
 
-FORMAT_NAMES = {"open": "open-ended questions", "choice": "multiple-choice questions"}
+FORMAT_NAMES = {
+    "open": "open-ended questions",
+    "choice": "multiple-choice questions",
+    "recorded": "recorded answers",
+}
 
 CALIBRATION_NAMES = {
     "none": "without scaling",

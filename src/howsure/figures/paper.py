@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from howsure.errors import UsageError
 from howsure.figures import style
-from howsure.figures.heatmap import AUROC_SCALE, ECE_SCALE
+from howsure.figures.heatmap import AUROC_SCALE, ece_scale
 from howsure.figures.labels import (
     method_colours,
     method_name,
@@ -176,7 +176,7 @@ def _draw_heatmap(plan: _Plan, panels: Sequence[str]) -> Figure:
         axes = style.inch_axes(figure, left, top, plan.panel, plan.height)
         if panel == "ece":
             name, values = plan.selection.ece_name, plan.selection.ece(subjects)
-            scale = ScalarMappable(Normalize(*ECE_SCALE), style.lower_is_better())
+            scale = ScalarMappable(Normalize(*ece_scale(values)), style.lower_is_better())
         else:
             name, values = "AUROC", plan.selection.values("auroc", subjects)
             scale = ScalarMappable(Normalize(*AUROC_SCALE), style.higher_is_better())

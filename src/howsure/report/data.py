@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from howsure import intervals, metrics
 from howsure.figures import style
+from howsure.figures.heatmap import ece_scale
 from howsure.figures.labels import (
     BASELINES,
     calibration_label,
@@ -151,7 +152,7 @@ def _quantity(
         "metric": q.metric,
         "label": q.label,
         "better": q.better,
-        "ends": q.ends,
+        "ends": ece_scale(parts["value"]) if q.metric in ("ece", "ece_decision") else q.ends,
         "note": "" if q.metric == "accuracy" else q.calibration(selection),
         **{name: whole(table) for name, table in tables.items()},
     }

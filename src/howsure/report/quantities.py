@@ -23,7 +23,8 @@ class Quantity:
     label: str
     better: Literal["lower", "higher"]
     ends: tuple[float, float]
-    """Of the colour scale; fixed, so that a colour means the same in every page."""
+    """Of the colour scale; fixed, so that a colour means the same in every page. That of ECE can be
+    wider: `figures.heatmap.ece_scale`."""
     plain: bool
     """Before calibration, where there are such rows."""
 

@@ -136,15 +136,20 @@ def _comparison(selection: Selection) -> str:
         top = max(auroc, key=lambda m: auroc[m])
         shown = [f"AUROC {number(auroc[top])}, 0.5 is chance"]
         shown += _others(auroc, top, max)
-        text = "tells right answers from wrong ones best"
-        parts.append(f"{method_name(top)} {text} ({'; '.join(shown)})")
+        parts.append((top, "tells right answers from wrong ones best", "; ".join(shown)))
     if ece:
         top = min(ece, key=lambda m: ece[m])
         above = f", its noise floor {number(floor[top])}" if top in floor else ""
         shown = [f"{selection.ece_name} {number(ece[top])}{above}", *_others(ece, top, min)]
-        text = "states the probabilities nearest to the truth"
-        parts.append(f"{method_name(top)} {text} ({'; '.join(shown)})")
-    return f"On average over models and subjects, {', and '.join(parts)}." if parts else ""
+        parts.append((top, "states the probabilities nearest to the truth", "; ".join(shown)))
+    if not parts:
+        return ""
+    if len(selection.methods()) == 1:  # nothing to be best of
+        (top, *_), figures = parts[0], "; ".join(shown for *_, shown in parts)
+        said = f"{method_name(top)} has {figures}"
+    else:
+        said = ", and ".join(f"{method_name(top)} {text} ({shown})" for top, text, shown in parts)
+    return f"On average over models and subjects, {said}."
 
 
 def _others(values: Mapping[str, float], top: str, pick: Callable[..., str]) -> list[str]:

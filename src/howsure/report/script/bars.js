@@ -16,13 +16,15 @@ function bars(data, state) {
     const mine = columns.filter((j) => data.columns[j][0] === m);
     return mine.length ? barPanel(data, data.models[m].label, mine, cells, [bottom, top], base) : null;
   });
-  return make("div", { class: "panels" }, ...panels);
+  const narrow = data.methods.length === 1; // then the key above names it
+  return make("div", { class: narrow ? "panels dense" : "panels" }, ...panels);
 }
 
 function barPanel(data, title, columns, cells, [bottom, top], base) {
   const names = columns.map((j) => cut(data.methods[data.columns[j][1]].short, LONGEST));
-  const foot = 14 + 5.6 * Math.max(6, ...names.map((name) => name.length));
-  const [wide, left] = [230, 34];
+  const alone = data.methods.length === 1;
+  const foot = alone ? 8 : 14 + 5.6 * Math.max(6, ...names.map((name) => name.length));
+  const [wide, left] = [alone ? 150 : 230, 26];
   const high = 128 + foot;
   const y = (v) => 8 + (high - foot - 8) * (1 - (v - bottom) / (top - bottom));
   const step = (wide - left - 6) / columns.length;
@@ -33,7 +35,7 @@ function barPanel(data, title, columns, cells, [bottom, top], base) {
     const { value, low, high: upper, floor } = cells.get(j);
     const method = data.methods[data.columns[j][1]];
     const x = left + step * (i + 0.5);
-    parts.push(turned(x, high - foot + 8, names[i]));
+    if (!alone) parts.push(turned(x, high - foot + 8, names[i]));
     if (value == null) return;
     words.push(`${method.label} ${number(value)}`);
     const [from, to] = [Math.min(y(value), y(base)), Math.max(y(value), y(base))];

@@ -39,7 +39,11 @@ function head(columns, state, redraw) {
   const corner = make("th", { class: "name", scope: "col", rowspan: 2, text: "Subject" });
   const n = make("th", { class: "n", scope: "col", rowspan: 2, text: "n" });
   const above = groups.map(([text, span]) =>
-    make("th", { scope: "colgroup", colspan: span, class: "model" }, make("span", { text })),
+    make(
+      "th",
+      { scope: "colgroup", colspan: span, class: span < 2 && groups.length > 1 ? "model lone" : "model" },
+      make("span", { text }),
+    ),
   );
   return make(
     "thead",

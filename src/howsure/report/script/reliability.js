@@ -40,7 +40,7 @@ function reliabilityPanel(data, diagram) {
   const caption = make(
     "figcaption",
     {},
-    make("span", { text: `${model.label} · ${method.label}` }),
+    make("span", { text: data.methods.length === 1 ? model.label : `${model.label} · ${method.label}` }),
     make("span", { class: "note", text: ` ECE ${short(diagram.ece / UNIT)}, n ${diagram.n}` }),
   );
   return make("figure", {}, caption, picture);
