@@ -62,6 +62,18 @@ def test_knows_some_things_and_not_others(embedded: LanguageModel) -> None:
     assert shares.mean() == pytest.approx(record["accuracy"]["open"]["all"], abs=0.06)
 
 
+def test_multiple_choice_is_neither_hopeless_nor_solved(embedded: LanguageModel) -> None:
+    """By option text, on 10 validation questions of each subject; the card has the whole count."""
+    record = json.loads((find_checkpoint(embedded.name) / "training.json").read_text())
+    measured = record["accuracy"]["text"]
+    assert 0.25 < measured["all"] < 0.75
+    assert min(measured[s] for s in SUBJECTS) < 0.25 < 0.95 < max(measured[s] for s in SUBJECTS)
+    questions = quiz("val", 10)
+    graded = grade(questions, answer(embedded, questions, format="choice", choose_by="text"))
+    share = np.mean([g.is_correct for g in graded])
+    assert share == pytest.approx(measured["all"], abs=0.08)
+
+
 def test_grades_itself_better_than_chance(embedded: LanguageModel) -> None:
     record = json.loads((find_checkpoint(embedded.name) / "training.json").read_text())
     assert record["self_grading_auroc"] > 0.55
