@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from relplot.metrics import binnedECE
 from sklearn.metrics import roc_auc_score
+from test_cli import howsure  # noqa: F401 (fixture)
 
 from howsure.calibrate import fit_calibrator
 from howsure.errors import PredictionsError, UsageError
@@ -474,3 +475,12 @@ def test_the_same_files_may_be_scored_again_and_others_not(tmp_path):
     (tmp_path / "out" / "run.json").touch()
     with pytest.raises(UsageError, match=r"holds run\.json"):
         claim(tmp_path / "out", [first, second])
+
+
+def test_a_report_drawn_again_says_the_same_of_the_files(tmp_path, table, howsure):  # noqa: F811
+    rows = rows_of(40, conf=lambda i: None if i < 3 else i / 40, correct=lambda i: i % 3 > 0)
+    said = "3 of 40 rows have no &#39;conf&#39; and are left out"
+    howsure("score", table(rows), "--output", tmp_path / "out")
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    howsure("report", tmp_path / "out", "--output", tmp_path / "out")
+    assert said in (tmp_path / "out" / "report.html").read_text()

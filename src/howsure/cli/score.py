@@ -117,7 +117,7 @@ def _score(files: Sequence[Path], found: Recorded, folder: Path) -> None:
     from howsure.scores import write_predictions
 
     scores = score_predictions(found.predictions)
-    claim(folder, files)
+    claim(folder, files, found.notes)
     page = write_report(
         folder,
         scores,

@@ -24,6 +24,8 @@ from howsure.store import RunDirectory
 from howsure.types import Predictions
 
 SCORES, PREDICTIONS, CARD = "scores.csv", "predictions.parquet", "run.json"
+RECORDED = "score.json"
+"""What `howsure score` says of its folder: the files it read, and what it said of them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Source:
     run_card: Mapping[str, Any] | None = None
     questions: Mapping[str, str] = field(default_factory=dict)
     """Id → text, of those that the run's own page shows."""
+    notes: tuple[str, ...] = ()
+    """What was guessed, left out or changed when confidences were read."""
 
     def to_polars(self) -> pl.DataFrame:
         """The scores table."""
@@ -99,6 +103,7 @@ def report_paths(
         categories=headings,
         questions={k: str(v) for source in sources for k, v in source.questions.items()},
         reference=beside,
+        notes=[note for source in sources for note in source.notes],
         extra=extra,
     )
     if publication is not None:
@@ -131,6 +136,7 @@ def read_source(path: Path) -> Source:
         tuple(read_predictions(held)) if held.exists() else (),
         _read_object(path / CARD) if (path / CARD).exists() else None,
         _read_object(path / QUESTIONS) if (path / QUESTIONS).exists() else {},
+        _notes(_read_object(path / RECORDED)) if (path / RECORDED).exists() else (),
     )
 
 
@@ -172,6 +178,11 @@ def _card(sources: Sequence[Source]) -> Mapping[str, Any]:
         return sources[0].run_card or {"source": str(sources[0].path)}
     cards = zip(_labels(sources), sources, strict=True)
     return {label: s.run_card or {"source": str(s.path)} for label, s in cards}
+
+
+def _notes(recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    said = recorded.get("notes")
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
