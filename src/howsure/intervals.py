@@ -141,8 +141,10 @@ def _resampled_aurc(p: Floats, y: Bools, counts: Counts) -> Replicates:
     """A question drawn c times is a tie of c: the risk within a tie moves evenly to its end."""
     order = np.argsort(-p, kind="stable")
     starts = np.flatnonzero(np.diff(p[order], prepend=np.inf))
-    drawn = np.add.reduceat(counts[order], starts, axis=0)
-    wrong = np.add.reduceat(counts[order] * ~y[order, None], starts, axis=0)
+    drawn = counts[order]
+    wrong = drawn * ~y[order, None]
+    if len(starts) < len(p):
+        drawn, wrong = (np.add.reduceat(part, starts, axis=0) for part in (drawn, wrong))
     after, wrong_after = np.cumsum(drawn, axis=0), np.cumsum(wrong, axis=0)
     share = np.divide(wrong, drawn, out=np.zeros_like(wrong), where=drawn > 0)
     # The sum over the tie's places j of (wrong before + j share) / (before + j).
