@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from howsure.answers import answer
 from howsure.asking import Asking
 from howsure.errors import ApiError, ModelError, UsageError
 from howsure.estimate import estimate
-from howsure.lm import Hidden, Options, Passage, Place, served
+from howsure.lm import Hidden, Options, Passage, Place, loading, served
 from howsure.lm.replies import Reply, Token, answer_of, kept, option_row, read
 from howsure.lm.served import Conversation, ServedModel, messages
 from howsure.methods import OF_WEIGHTS, default_spec, fit
@@ -191,6 +192,46 @@ def test_a_chat_model_is_asked_in_conversations(tmp_path):
     for method, p in (("zero_shot", 0.7), ("likelihood", 0.9)):
         mine = table.filter(pl.col("method") == method)["p_correct"]
         np.testing.assert_allclose(mine, p, atol=1e-6)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_a_server_that_takes_no_conversations_is_asked_in_plain_text(status):
+    """`transformers serve` fails with 500 where a model has no chat template, others refuse."""
+
+    def says(number, body):
+        return (status, b"{}") if "messages" in body else told_nothing(number, body)
+
+    with serving(says) as (url, seen):
+        lm = at(url)
+        assert lm.prompting("auto").chat is None and len(seen.bodies) == 2
+        with pytest.raises(ApiError, match=f"status {status}"):
+            answer(lm, asked(1), format="open", asking=Asking("on"))
+
+
+@pytest.mark.slow
+def test_against_a_server_of_someone_else(tmp_path):
+    """`transformers serve` tells no log-probabilities; its answers are those of the model here."""
+    pytest.importorskip("fastapi", reason="transformers serve needs it")
+    pytest.importorskip("uvicorn", reason="transformers serve needs it")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    model = str(loading.find_checkpoint("tiny-llama-s"))
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", model]
+    command += ["--port", str(port), "--device", "cpu"]
+    changes = {**SPEC, "methods": ("subject_prior",)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert any("running on" in line for line in process.stderr)
+            there = RunSpec(
+                tmp_path / "there", (f"openai:{model}@http://localhost:{port}/v1",), **changes
+            )
+            assert run(there).is_complete
+        finally:
+            process.terminate()
+    assert run(RunSpec(tmp_path / "here", ("tiny-llama-s",), **changes), at_once=1).is_complete
+    found = (predicted(tmp_path / name).drop("model") for name in ("there", "here"))
+    assert next(found).equals(next(found))
 
 
 # what a row of options says -----------------------------------------------------------------------
@@ -378,7 +419,7 @@ def test_log_probabilities_that_a_server_refuses():
         (403, "no key was sent", 1),
         (404, "check the model's name and the address", 2),  # conversations, then plain text
         (429, "no usable reply in 2 attempts (last: status 429", 2),
-        (500, "no usable reply in 2 attempts (last: status 500", 2),
+        (500, "no usable reply in 2 attempts (last: status 500", 3),
     ],
 )
 def test_statuses(status, says, requests, monkeypatch):

@@ -15,7 +15,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,20 +137,28 @@ class Client:
         path: str = CHAT,
         read: Read | None = None,
         until: float | None = None,
+        trying: bool = False,
     ) -> list[str]:
         """What `read` takes from the replies to these requests, in their order.
 
         Without `read` it is the text said. Equal requests are sent once. Temperature 0 and the
-        model's name are put in. `until` is a `deadline()` that several calls share. Raises ApiError
-        when a reply can't be had; those that came before are in the cache.
+        model's name are put in. `until` is a `deadline()` that several calls share. `trying`:
+        whether the server takes such requests is not known; status 500 may mean that it doesn't.
+        Raises ApiError when a reply can't be had; those that came before are in the cache.
         """
         whole = [{"model": self.server.name, "temperature": 0, **b} for b in bodies]
         names = [self._name(path, b) for b in whole]
         jobs = dict(zip(names, whole, strict=True))
         ends, stop, replies = until or self.deadline(), Event(), dict[str, str]()
+        retried = _RETRIED - {500} if trying else _RETRIED
 
         def reply(job: tuple[str, dict[str, Any]]) -> tuple[str, str]:
-            return job[0], self._reply(*job, path, read or said, ends, stop)
+            name, body = job
+            text = self._kept(name)
+            if text is None:
+                text = self._asked(dict(body), path, read or said, ends, stop, retried)
+                self._keep(name, text)
+            return name, text
 
         try:
             for name, text in _in_threads(reply, list(jobs.items()), self.limits.concurrency):
@@ -164,17 +172,15 @@ class Client:
     def _name(self, path: str, body: Mapping[str, Any]) -> str:
         return _sha256(json.dumps([self.server.url, path, body], sort_keys=True))
 
-    def _reply(
-        self, name: str, body: Mapping[str, Any], path: str, read: Read, until: float, stop: Event
+    def _asked(
+        self,
+        body: dict[str, Any],
+        path: str,
+        read: Read,
+        until: float,
+        stop: Event,
+        retried: Collection[int],
     ) -> str:
-        kept = self._kept(name)
-        if kept is not None:
-            return kept
-        reply = self._asked(dict(body), path, read, until, stop)
-        self._keep(name, reply)
-        return reply
-
-    def _asked(self, body: dict[str, Any], path: str, read: Read, until: float, stop: Event) -> str:
         why, attempt = "", 0
         while attempt < self.limits.attempts:
             left = until - time.monotonic()
@@ -192,7 +198,7 @@ class Client:
                 if error.code == 400 and _adapted(body, why):
                     attempt -= 1
                     continue
-                if error.code not in _RETRIED:
+                if error.code not in retried:
                     raise self._error(f"{why}{self._remedy(error.code)}", error.code) from None
                 asked_for = _seconds(error.headers.get("Retry-After"))
             except (OSError, http.client.HTTPException) as error:

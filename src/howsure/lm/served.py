@@ -133,8 +133,8 @@ class ServedModel:
                 raise
             try:
                 self._told(COMPLETIONS)
-            except ApiError:
-                raise error from None
+            except ApiError as other:
+                raise (other if error.status == 500 else error) from None
             return Prompting(None, f"its server takes no conversation (status {error.status})")
         return Prompting(Conversation(), "its server applies it")
 
@@ -202,8 +202,12 @@ class ServedModel:
         bodies: Sequence[Mapping[str, Any]],
         until: float,
         on_progress: Progress | None = None,
+        *,
+        trying: bool = False,
     ) -> list[Reply]:
-        said = self._client.ask(bodies, on_progress, path=path, read=read, until=until)
+        said = self._client.ask(
+            bodies, on_progress, path=path, read=read, until=until, trying=trying
+        )
         return [kept(text) for text in said]
 
     def _options(
@@ -248,7 +252,8 @@ class ServedModel:
         until = self._client.deadline()
         for most in (*_MOST, 0):
             try:
-                (reply,) = self._replies(path, [_body(path, text, 1, most, True)], until)
+                body = _body(path, text, 1, most, True)
+                (reply,) = self._replies(path, [body], until, trying=path == CHAT)
             except ApiError as error:
                 if most and error.status in (400, 422) and "logprob" in str(error).lower():
                     continue
