@@ -129,15 +129,18 @@ def _shortened(
     max_tokens: int,
 ) -> Asked:
     """The prompt after the most examples with which it fits."""
-    for dropped in range(1, len(shots) + 1) if asking.long_prompts == "drop-shots" else ():
-        passage = make(q, shots[dropped:])
-        if _excess(lm, [passage], max_tokens)[0] == 0:
-            return Asked(passage, dropped)
-    remedy = "it has no examples left that could go; take the question out"
-    if shots and asking.long_prompts == "refuse":
-        remedy = "use fewer --shots, or --long-prompts drop-shots"
+    drops = len(shots) if asking.long_prompts == "drop-shots" else 0
     excess = _excess(lm, [make(q, shots)], max_tokens)[0]
+    for dropped in range(1, drops + 1):
+        passage = make(q, shots[dropped:])
+        excess = _excess(lm, [passage], max_tokens)[0]
+        if excess == 0:
+            return Asked(passage, dropped)
+    remedy = "it has no examples that could go; take the question out"
+    if shots and not drops:
+        remedy = "use fewer --shots, or --long-prompts drop-shots"
+    without = " even without examples" if drops else ""
     raise ModelError(
         f"question {q.id!r}: prompt, answer and correctness query need {lm.context + excess} "
-        f"tokens, but model {lm.name!r} takes at most {lm.context}; {remedy}"
+        f"tokens{without}, but model {lm.name!r} takes at most {lm.context}; {remedy}"
     )

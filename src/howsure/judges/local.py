@@ -51,9 +51,14 @@ class LocalJudge:
 
     def _words(self, some: Sequence[Passage]) -> tuple[str, ...]:
         """Both spellings of both words, where each is one token of its own."""
-        try:
-            for passage in some:
-                self.lm.tokens.option_ids(passage.upto(Place.QUESTION), _BOTH_CASES)
-        except ModelError:
-            return ("no", "yes")
-        return _BOTH_CASES
+        for words in (_BOTH_CASES, ("no", "yes")):
+            try:
+                for passage in some:
+                    self.lm.tokens.option_ids(passage.upto(Place.QUESTION), words)
+            except ModelError:
+                continue
+            return words
+        raise ModelError(
+            f"model {self.lm.name!r} can't judge: its tokenizer has no single tokens for yes and "
+            "no; name another --grader"
+        )

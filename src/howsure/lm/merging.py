@@ -6,6 +6,7 @@ model that they come back to is the adapted one.
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from howsure.lm.names import find_known
 
 _LORA = ("LORA", "CALIBRATED_LORA")
 """The second is what the authors of the published setting call theirs; its tensors are the same."""
+
+_SIZES = re.compile(
+    r"size mismatch for (\S+): copying a param with shape torch\.Size\((.*?)\) from checkpoint, "
+    r"the shape in current model is torch\.Size\((.*?)\)"
+)
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -119,19 +125,31 @@ def merge(model: Any, path: Path, model_name: str) -> Any:
             adapted = get_peft_model(model, lora_config(config))
         result = set_peft_model_state_dict(adapted, drop_embeddings(model, tensors))
     except (ValueError, RuntimeError, TypeError) as error:
-        first = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"adapter {str(path)!r} does not fit model {model_name!r}: {first[:200]}; it belongs "
-            f"to {config.get('base_model_name_or_path') or 'another model'!r}"
+            f"adapter {str(path)!r} does not fit model {model_name!r}: {_reason(error)}; it "
+            f"belongs to {_base(config)}"
         ) from error
     lost = [k for k in result.missing_keys if "lora_" in k]
     if lost or result.unexpected_keys:
         raise ModelError(
             f"adapter {str(path)!r} does not fit model {model_name!r}: {len(lost)} weights are "
-            f"missing and {len(result.unexpected_keys)} unknown; it belongs to "
-            f"{config.get('base_model_name_or_path') or 'another model'!r}"
+            f"missing and {len(result.unexpected_keys)} unknown; it belongs to {_base(config)}"
         )
     return adapted.merge_and_unload().eval().requires_grad_(False)
+
+
+def _base(config: dict[str, Any]) -> str:
+    base = config.get("base_model_name_or_path")
+    return repr(base) if base else "another model"
+
+
+def _reason(error: Exception) -> str:
+    """The first thing that is wrong: torch lists all tensors below a heading."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    size = _SIZES.search(" ".join(lines))
+    if size:
+        return f"{size[1]} has the shape {size[2]}, the model's is {size[3]}"
+    return (lines[0] if lines else type(error).__name__)[:200]
 
 
 def drop_embeddings(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
