@@ -22,8 +22,8 @@ ORDER = (  # noqa: SIM905
     "errors strict_json manifest notebook types grading questions prompts api lm graded asking "
     "answers judges methods "
     "calibrate metrics intervals agreement cells tables scores figures store report shards lock "
-    "records spec plan estimate workers unit stages grader_check outcome grid scheduler progress "
-    "status "
+    "records spec plan estimate workers cluster unit means stages grader_check outcome grid "
+    "scheduler progress status "
     "run recorded choose summary cli __main__"
 ).split()
 
@@ -54,6 +54,7 @@ HOMES = {
     "markupsafe": {"report"},
     "rich": {"progress", "summary", "choose", "estimate"},
     "typer": {"cli"},
+    "ray": {"cluster"},
     "numpy": {
         *(
             "types",
@@ -120,6 +121,7 @@ def test_every_library_is_a_declared_dependency():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     declared = [*project["dependencies"], *extras["lm"], *extras["hub"], *extras["inspect"]]
+    declared += extras["ray"]
     names = {d.split(">")[0].split("=")[0] for d in declared}
     used = {n.split(".")[0] for path in MODULES for n in imports(path)}
     wanted = used - set(sys.stdlib_module_names) - {"howsure", "markupsafe"}  # jinja2's own

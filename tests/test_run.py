@@ -255,21 +255,25 @@ def test_two_models_of_one_name_are_refused(tmp_path, checkpoint):
     assert not spec.output.exists()
 
 
-@pytest.mark.slow
-def test_two_processes_give_what_one_gives(tmp_path, checkpoint):
-    """Shards from worker processes, merged, are the predictions of a run in one process."""
-    tables = []
-    for count in (1, 2):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        spec = one_model(folder, checkpoint("llama"), rows(120), formats=("choice", "open"))
-        spec = replace(spec, models=(*spec.models, str(checkpoint("mistral"))))
-        result = run(
-            replace(spec, methods=("zero_shot", "probe"), calibrate="none"),
-            show=Recorder(),
-            at_once=count,
-        )
-        tables.append(result.scores.select("model", "method", "format", "subject", "n", "brier"))
-    one, two = tables
-    assert one.drop("brier").equals(two.drop("brier"))
-    np.testing.assert_allclose(one["brier"], two["brier"], atol=1e-5)
+@pytest.fixture(scope="module")
+def in_one_process(tmp_path_factory, checkpoint):
+    """A run of two models in both formats: its spec, and what it came to."""
+    folder = tmp_path_factory.mktemp("one")
+    spec = one_model(folder, checkpoint("llama"), rows(120), formats=("choice", "open"))
+    spec = replace(spec, models=(*spec.models, str(checkpoint("mistral"))))
+    spec = replace(spec, methods=("zero_shot", "probe"), calibrate="none")
+    run(spec, show=Recorder(), executor="process", threads_each=1)
+    return spec
+
+
+@pytest.mark.parametrize("executor", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
+def test_wherever_it_is_done_the_tables_are_the_same_bytes(in_one_process, tmp_path, executor):
+    if executor == "ray":
+        pytest.importorskip("ray")
+    spec = replace(in_one_process, output=tmp_path / "out")
+    run(spec, show=Recorder(), executor=executor, at_once=2, threads_each=1)
+    for name in ("predictions.parquet", "scores.csv"):
+        theirs = (in_one_process.output / name).read_bytes()
+        assert (spec.output / name).read_bytes() == theirs, name
+    resolved = json.loads((spec.output / "run.json").read_text())["resolved"]
+    assert (resolved["executor"], resolved["threads_each"]) == (executor, 1)

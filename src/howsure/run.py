@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 import time
@@ -21,23 +20,23 @@ from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grader_check import GraderCheck, check_grader, read_labels
 from howsure.grid import Grid
 from howsure.judges import NEITHER
-from howsure.judges.names import label, local_model
+from howsure.judges.names import label
 from howsure.lm import embedded_names, loading
 from howsure.lm.merging import find_adapter, read_for
 from howsure.lm.names import fill_in
-from howsure.lm.precision import pick_device, pick_dtype, threads, visible_gpus
+from howsure.lm.precision import pick_device, pick_dtype, threads
 from howsure.lm.published import find_query_adapter
+from howsure.means import Means, Wanted, find_means, hire
 from howsure.outcome import UnitResult
 from howsure.plan import Plan, prepare
 from howsure.progress import Display, display
 from howsure.shards import Damage, Shards
 from howsure.spec import RunSpec
-from howsure.stages import AnyJob, Made, Worker
+from howsure.stages import Worker
 from howsure.status import Tracker
 from howsure.store import RunDirectory
-from howsure.types import SPLITS
 from howsure.unit import Unit, grader_identity, model_identity, released_answers
-from howsure.workers import Executor, Failure, InProcess, Job, Processes, Result, Work
+from howsure.workers import Failure
 
 if TYPE_CHECKING:
     import polars as pl
@@ -98,6 +97,9 @@ def run(
     *,
     show: Display | None = None,
     at_once: int | None = None,
+    executor: str = "auto",
+    threads_each: int | None = None,
+    ray_address: str | None = None,
     cache: Path | None = None,
     recompute: bool = True,
     limits: Limits | None = None,
@@ -109,14 +111,16 @@ def run(
     was stopped or killed. What can't be done as asked raises UsageError before any work.
     Afterwards one model, format or method that fails does not take the others with it: they are in
     `failures`; RunFailed when nothing is left. `show` is told of the progress (None: a display on
-    standard error), `at_once` says how many worker processes there are (None: as many as cores,
-    memory and work allow). `cache` is a folder in which runs share what they make (None: each keeps
+    standard error), `at_once` says how many workers there are (None: as many as cores, memory and
+    work allow), `executor` where they are, `threads_each` how many threads each has (see `means`).
+    `cache` is a folder in which runs share what they make (None: each keeps
     its own); with `recompute=False` a damaged piece of it is refused instead of made again.
     `limits` says how much is asked of servers at once, and how long. `grader_check` is a file of
     human-labelled pairs (see `agreement`): how far the grader agrees with them is measured before
     anything is asked, and told.
     """
     start = time.perf_counter()
+    wanted = Wanted(executor, at_once, threads_each, ray_address)
     names = _model_names(spec)
     plan = prepare(spec)
     _check_settings(spec)
@@ -127,7 +131,7 @@ def run(
         directory.manifest.unlink(missing_ok=True)
         shards = _open_store(cache or directory.store, recompute)
         units = _units(spec, plan, names)
-        means = _means(spec, units, at_once, directory)
+        means = find_means(spec, units, wanted, _threads_before(directory), shards.root)
         card = _card(spec, plan, means)
         grid, show = _grid(units, shards, directory, card, show)
         with _watched(directory, card, show):
@@ -168,15 +172,12 @@ def _open_store(root: Path, recompute: bool) -> Shards:
     return shards
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a run is carried out with."""
-
-    workers: int
-    threads: int | None
-    """Of each worker; None: what the libraries choose."""
-    gpus: tuple[str, ...]
-    """One worker each, if there are any."""
+def _threads_before(directory: RunDirectory) -> int | None:
+    """The number of threads of a run that goes on: the last bits of all results hang on it."""
+    if not directory.card.exists():
+        return None
+    before = store.read_json(directory.card).get("resolved", {}).get("threads_each")
+    return before if isinstance(before, int) else None
 
 
 def _grid(
@@ -214,30 +215,19 @@ def _checked_grader(
 ) -> dict[str, Any]:
     """The grader's agreement with people, measured where the run's own work is done."""
     show.say("measuring the grader")
-    with threads(means.threads if means.workers == 1 else None):
-        found = check_grader(work, units[0].grader, lambda: _hired(work, means, 1))
+    with threads(means.threads if means.in_process else None):
+        found = check_grader(work, units[0].grader, lambda: hire(work, means, 1))
     if isinstance(found, Failure):
         raise RunFailed(found)
     return found
 
 
-def _hired(work: Work[Job, Result], means: Means, most: int) -> Executor[Job, Result]:
-    """This process, or at most so many worker processes."""
-    if means.workers == 1 and not means.gpus:
-        return InProcess(work)
-    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in means.gpus] or [{}] * means.workers
-    return Processes(work, places[: min(most, means.workers)], means.threads)
-
-
 def _carry_out(grid: Grid, worker: Worker, means: Means, show: Display) -> None:
-    def hire() -> Executor[AnyJob, Made]:
-        return _hired(worker, means, means.workers)
-
     def on_ready(waiting: int) -> None:
         show.reused(grid.reused.total(), grid.foreseen().total())
 
-    with threads(means.threads if means.workers == 1 else None):
-        scheduler.carry_out(grid, hire, on_ready=on_ready)
+    with threads(means.threads if means.in_process else None):
+        scheduler.carry_out(grid, lambda: hire(worker, means), on_ready=on_ready)
 
 
 @contextmanager
@@ -310,65 +300,6 @@ def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> list[Unit]:
         for format in plan.formats
         for released in [released_answers(spec, plan, model, format)]
     ]
-
-
-def _means(
-    spec: RunSpec, units: Sequence[Unit], at_once: int | None, directory: RunDirectory
-) -> Means:
-    """How many processes, of how many threads each; one process uses what the libraries choose.
-
-    Each GPU is one worker's. On a CPU several processes of one thread get more done than one
-    process of several threads, as long as each one's copy of a model fits into memory. A run that
-    goes on keeps its number of threads: the last bits of all results hang on it.
-    """
-    cores = _cores()
-    gpus = visible_gpus() if pick_device(spec.device) == "cuda" else ()
-    if gpus and spec.load.device_map != "none":
-        gpus = gpus[:1]  # a model that is spread over all of them is one worker's
-    if at_once is None and gpus:
-        at_once = len(gpus)
-    if at_once is None:
-        here = {u.model for u in units if not is_server(u.model)}
-        found = [loading.find_checkpoint(model, spec.load) for model in here]
-        largest = max(map(_bytes_needed, found), default=0)
-        judge = local_model(spec.grader)
-        largest += _bytes_needed(loading.find_checkpoint(judge)) if judge else 0
-        # A server is asked several things at a time by one worker.
-        at_once = min(cores, max(1, _free_memory() // largest)) if largest else 1
-    pieces = sum(len(u.blocks(split)) for u in units for split in SPLITS)
-    count = max(1, min(at_once, max(len(units), pieces // 2)))
-    threads = None if count == 1 else max(1, cores // count)
-    if directory.card.exists():
-        before = store.read_json(directory.card).get("resolved", {})
-        threads = before.get("threads_each", threads) or threads
-    return Means(count, threads, gpus if len(gpus) > 1 else ())
-
-
-def _cores() -> int:
-    """The cores this process may use; a container's quota (cgroup v2) counts."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max": no quota
-        return cores
-
-
-def _bytes_needed(checkpoint: Path) -> int:
-    """A model in float32, as much again to work with, and the libraries."""
-    stored = sum(p.stat().st_size for p in loading.weight_files(checkpoint))
-    return 4 * stored + 1_000_000_000
-
-
-def _free_memory() -> int:
-    """Bytes; a lot where the system doesn't say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 1 << 40
 
 
 def _failures(units: Sequence[Unit], results: Sequence[UnitResult | Failure]) -> list[Failure]:
@@ -446,6 +377,7 @@ def _card(spec: RunSpec, plan: Plan, means: Means) -> dict[str, Any]:
             "formats": list(plan.formats),
             "choose_by": plan.choose_by if "choice" in plan.formats else None,
             "shots": max(map(len, plan.examples.values()), default=0),
+            "executor": means.executor,
             "workers": means.workers,
             "threads_each": means.threads,
             "grader": label(spec.grader) if "open" in plan.formats else None,
@@ -456,7 +388,7 @@ def _card(spec: RunSpec, plan: Plan, means: Means) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: metadata_version(name) for name in _LIBRARIES},
         },
-        "machine": {"system": platform.platform(), "cores": _cores()},
+        "machine": {"system": platform.platform(), "cores": means.cores},
     }
 
 

@@ -67,7 +67,7 @@ def carry_out(
     try:
         while True:
             _hand_out(jobs, queue, executor)
-            if not executor.busy:
+            if not executor.busy and not queue:
                 return
             for job, value in executor.wait(jobs.progress):
                 _ended(jobs, queue, job, value, tries, attempts)

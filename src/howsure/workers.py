@@ -132,7 +132,9 @@ class _Worker(Generic[Job]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Done(Generic[Result]):
+class Done(Generic[Result]):
+    """A worker's last word on a job."""
+
     value: Result | Failure
 
 
@@ -176,8 +178,8 @@ class Processes(Generic[Job, Result]):
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):
-                message = _Done(self._died(worker))
-            if isinstance(message, _Done):
+                message = Done(self._died(worker))
+            if isinstance(message, Done):
                 ended.append((worker.job, message.value))
                 worker.job = None
             else:
@@ -228,7 +230,7 @@ def _serve(connection: Connection, work: Work[Job, Result]) -> None:
     while True:
         try:
             job = connection.recv()
-            connection.send(_Done(attempt(work, job, limited(send))))
+            connection.send(Done(attempt(work, job, limited(send))))
         except (EOFError, BrokenPipeError):
             return  # whoever gave the jobs is gone
 

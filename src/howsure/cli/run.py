@@ -221,6 +221,30 @@ def run(
             metavar="SECONDS", help="For all requests about 1,024 answers, retries included."
         ),
     ] = Limits().deadline,
+    executor: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|process|processes|ray",
+            help="Where the work is done: in this process, in several, or on a Ray cluster.",
+        ),
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Workers at most; default: what machine and work allow."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Threads of each worker; the last bits of results hang on it."
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a Ray cluster; default: RAY_ADDRESS, or one that begins here.",
+        ),
+    ] = None,
     output: Output = None,
     status: Annotated[
         Path | None,
@@ -319,7 +343,15 @@ def run(
 
     with _resumable(spec.output):
         result = running.run(
-            spec, cache=cache, recompute=recompute, limits=limits, grader_check=grader_check
+            spec,
+            at_once=workers,
+            executor=executor,
+            threads_each=threads,
+            ray_address=ray_address,
+            cache=cache,
+            recompute=recompute,
+            limits=limits,
+            grader_check=grader_check,
         )
     _finish(result)
 

@@ -1,0 +1,158 @@
+"""With what a run is carried out: how many workers, of how many threads, and where they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from howsure.api import is_server
+from howsure.errors import UnknownName, UsageError
+from howsure.judges.names import local_model
+from howsure.lm import loading
+from howsure.lm.precision import pick_device, visible_gpus
+from howsure.spec import RunSpec
+from howsure.types import SPLITS
+from howsure.unit import Unit
+from howsure.workers import Executor, InProcess, Job, Processes, Result, Work
+
+EXECUTORS = ("auto", "process", "processes", "ray")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user says of it; None: what the machine and the work suggest.
+
+    Raises UnknownName or UsageError for what makes no sense by itself.
+    """
+
+    executor: str = "auto"
+    """"process": this one; "processes": of this machine; "ray": actors of a Ray cluster."""
+    workers: int | None = None
+    threads: int | None = None
+    """Of each worker, on a CPU. Results are equal to the last bit where it is equal."""
+    ray_address: str | None = None
+    """Of a running cluster; None: `RAY_ADDRESS`, the one that runs here, or a new one."""
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise UnknownName("executor", self.executor, EXECUTORS)
+        for name, value in (("workers", self.workers), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} is {value}; give at least 1")
+        if self.ray_address is not None and self.executor != "ray":
+            raise UsageError("--ray-address is for --executor ray; give both")
+        if self.executor == "process" and (self.workers or 1) > 1:
+            raise UsageError("--executor process is one worker; leave --workers out")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What was found of it."""
+
+    executor: str
+    workers: int | None
+    """None: as many as the cluster has room for."""
+    threads: int
+    """Of each worker."""
+    gpus: tuple[str, ...]
+    """One worker each, if there are several."""
+    needs: int
+    """Bytes of memory that a worker needs."""
+    on_gpu: bool
+    cores: int
+    """Of this machine."""
+    folder: Path
+    """Of the store, which all workers must see."""
+    ray_address: str | None = None
+
+    @property
+    def in_process(self) -> bool:
+        return self.executor == "process"
+
+
+def find_means(
+    spec: RunSpec, units: Sequence[Unit], wanted: Wanted, before: int | None, folder: Path
+) -> Means:
+    """How many workers, of how many threads each.
+
+    Each GPU is one worker's. On a CPU several processes of one thread get more done than one
+    process of several threads, as long as each one's copy of a model fits into memory. The number
+    of threads follows from the machine and the models alone, not from how many workers there are:
+    the last bits of all results hang on it. `before` is that of a run that goes on.
+    """
+    cores = _cores()
+    on_gpu = pick_device(spec.device) == "cuda"
+    gpus = visible_gpus() if on_gpu else ()
+    if gpus and spec.load.device_map != "none":
+        gpus = gpus[:1]  # a model that is spread over all of them is one worker's
+    here = {u.model for u in units if not is_server(u.model)}
+    found = [loading.find_checkpoint(model, spec.load) for model in here]
+    largest = max(map(_bytes_needed, found), default=0)
+    judge = local_model(spec.grader)
+    largest += _bytes_needed(loading.find_checkpoint(judge)) if judge else 0
+    # A server is asked several things at a time by one worker.
+    fitting = min(cores, max(1, _free_memory() // largest)) if largest else 1
+    threads = wanted.threads or before or max(1, cores // (len(gpus) or fitting))
+    count = wanted.workers or len(gpus) or max(1, min(fitting, cores // threads))
+    pieces = sum(len(u.blocks(split)) for u in units for split in SPLITS)
+    count = min(count, max(len(units), pieces // 2))
+    executor = wanted.executor
+    if executor == "auto":
+        executor = "process" if count == 1 else "processes"
+    return Means(
+        executor,
+        wanted.workers if executor == "ray" else 1 if executor == "process" else count,
+        threads,
+        gpus if len(gpus) > 1 else (),
+        largest,
+        on_gpu,
+        cores,
+        folder,
+        wanted.ray_address,
+    )
+
+
+def hire(work: Work[Job, Result], means: Means, most: int | None = None) -> Executor[Job, Result]:
+    """The workers, at most so many of them. Raises UsageError where there can't be any."""
+    if means.in_process:
+        return InProcess(work)
+    if means.executor == "ray":
+        from howsure.cluster import Actors, OnRay
+
+        count = min(filter(None, (means.workers, most)), default=None)
+        asked = Actors(
+            means.folder, count, means.threads, means.needs, means.on_gpu, means.ray_address
+        )
+        return OnRay(work, asked)
+    count = means.workers or 1
+    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in means.gpus] or [{}] * count
+    return Processes(work, places[: min(most or count, count)], means.threads)
+
+
+def _cores() -> int:
+    """The cores this process may use; a container's quota (cgroup v2) counts."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return cores
+
+
+def _bytes_needed(checkpoint: Path) -> int:
+    """A model in float32, as much again to work with, and the libraries."""
+    stored = sum(p.stat().st_size for p in loading.weight_files(checkpoint))
+    return 4 * stored + 1_000_000_000
+
+
+def _free_memory() -> int:
+    """Bytes; a lot where the system doesn't say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 1 << 40
