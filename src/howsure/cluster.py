@@ -158,7 +158,7 @@ class OnRay(Generic[Job, Result]):
         """How many actors fit into what the cluster has now; at least one, for it may grow."""
         there = self._ray.cluster_resources()
         kind, each = ("GPU", 1) if self._wanted.gpu else ("CPU", self._wanted.threads)
-        by_memory = there.get("memory", 0) // self._wanted.memory
+        by_memory = there.get("memory", 0) // max(1, self._wanted.memory)
         return max(1, int(min(there.get(kind, 0) // each, by_memory)))
 
     def _arrived(self, worker: _Worker[Job]) -> None:

@@ -20,7 +20,7 @@ from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grader_check import GraderCheck, check_grader, read_labels
 from howsure.grid import Grid
 from howsure.judges import NEITHER
-from howsure.judges.names import label
+from howsure.judges.names import label, local_model
 from howsure.lm import embedded_names, loading
 from howsure.lm.merging import find_adapter, read_for
 from howsure.lm.names import fill_in
