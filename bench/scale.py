@@ -15,6 +15,7 @@ all workers), shards lost, failed and begun again.
 from __future__ import annotations
 
 import argparse
+import heapq
 import importlib.util
 import json
 import statistics
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from random import Random
-from threading import Thread
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,12 @@ import numpy as np
 from howsure import scheduler
 from howsure.workers import Executor, Failure, InProcess, Processes, Report
 
-MODELS, BLOCKS, METHODS, WORKERS = 100, 28, 8, 64
-SECONDS = {"answer": 0.4, "fit": 0.8, "predict": 0.2}
-"""That a simulated shard takes, give or take half of it."""
+WORKERS = 64
+"""Share of the simulated shards that fail."""
 LOADING = (0.0, 0.3)
 """Seconds that a simulated model takes to load: in one simulation, and in another."""
+BANDWIDTH = (0.0, 50.0, 10.0)
+"""Of the plan's storage, in GB/s; 0: no time is lost on loading."""
 FAILING = 0.01
 
 
@@ -53,7 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         figures = executors(Path(scratch), given.jobs, given.repeats)
     simulated = {f"loading {loading} s": simulate(given.seed, loading) for loading in LOADING}
-    print(json.dumps({**figures, "simulation": simulated}))
+    planned = {f"{bandwidth} GB/s": plan(given.seed, bandwidth) for bandwidth in BANDWIDTH}
+    print(json.dumps({**figures, "simulation": simulated, "plan": planned}))
 
 
 # executors ----------------------------------------------------------------------------------------
@@ -209,31 +212,45 @@ class Sleep:
     home: str
     stage: str
     seconds: float
+    loading: float
+    """Seconds that its model takes to load."""
     fate: str
     """"fails", or "dies": its worker does, the first time; or ""."""
 
 
-class Shards:
-    """Models whose shards hang on each other as those of a run do."""
+@dataclass(frozen=True, slots=True)
+class Model:
+    """How long the shards of a model take: seconds of each."""
 
-    def __init__(self, rng: Random) -> None:
-        self._rng = rng
+    name: str
+    answers: Sequence[float]
+    fits: Sequence[float]
+    predicts: Sequence[Sequence[float]]
+    """Of each fit."""
+    loading: float
+
+
+class Shards:
+    """Models whose shards hang on each other as those of a run do; `failing` is a share of them."""
+
+    def __init__(self, rng: Random, models: Sequence[Model], failing: float) -> None:
+        self._rng, self._failing = rng, failing
+        self._models = {m.name: m for m in models}
         self._answered: Counter[str] = Counter()
+        self._fits: dict[Sleep, Sequence[float]] = {}
         self.foreseen: list[Sleep] = []
         self.made: Counter[Sleep] = Counter()
         self.failed_for_good: Counter[Sleep] = Counter()
 
     def start(self) -> list[Sleep]:
-        models = [f"model {m}" for m in range(MODELS)]
-        return [self._new(model, "answer") for model in models for _ in range(BLOCKS)]
+        return [self._new(m, "answer", s) for m in self._models.values() for s in m.answers]
 
-    def _new(self, home: str, stage: str) -> Sleep:
-        seconds = SECONDS[stage] * self._rng.uniform(0.5, 1.5)
+    def _new(self, model: Model, stage: str, seconds: float) -> Sleep:
         fate = ""
-        if self._rng.random() < FAILING:
+        if self._rng.random() < self._failing:
             # What others hang on isn't given up here, so that all that is foreseen can be counted.
             fate = self._rng.choice(("fails", "dies")) if stage == "predict" else "dies"
-        self.foreseen.append(Sleep(home, stage, seconds, fate))
+        self.foreseen.append(Sleep(model.name, stage, seconds, model.loading, fate))
         return self.foreseen[-1]
 
     def find(self, job: Sleep) -> float | None:
@@ -245,11 +262,15 @@ class Shards:
     def after(self, job: Sleep, made: float, *, reused: bool) -> list[Sleep]:
         """Fits once all of a model's answers are there, then what each says of the answers."""
         self.made[job] += 1
+        model = self._models[job.home]
         if job.stage == "answer":
             self._answered[job.home] += 1
-            if self._answered[job.home] == BLOCKS:
-                return [self._new(job.home, "fit") for _ in range(METHODS)]
-        return [self._new(job.home, "predict") for _ in range(8)] if job.stage == "fit" else []
+            if self._answered[job.home] < len(model.answers):
+                return []
+            fits = [self._new(model, "fit", s) for s in model.fits]
+            self._fits |= dict(zip(fits, model.predicts, strict=True))
+            return fits
+        return [self._new(model, "predict", s) for s in self._fits.get(job, ())]
 
     def failed(self, job: Sleep, failure: Failure) -> None:
         self.failed_for_good[job] += 1
@@ -262,20 +283,20 @@ class Shards:
 
 
 class Sleepers:
-    """Workers that sleep: threads, each with a model that it had to load."""
+    """Workers that sleep: threads, each with a model that it had to load.
 
-    def __init__(self, count: int, loading: float) -> None:
-        self._loading = loading
+    With `virtual` nobody sleeps: the clock jumps to when the next of them is done.
+    """
+
+    def __init__(self, count: int, *, virtual: bool = False) -> None:
         self._homes: list[str | None] = [None] * count
         self._jobs: list[Sleep | None] = [None] * count
-        self._todo: list[SimpleQueue[tuple[Sleep, float] | None]] = [
-            SimpleQueue() for _ in range(count)
-        ]
-        self._ended: SimpleQueue[tuple[int, float | Failure]] = SimpleQueue()
+        self._ended: SimpleQueue[int] = SimpleQueue()
+        self._virtual, self._due = virtual, list[tuple[float, int]]()
         self._died: set[Sleep] = set()
+        self.now = 0.0
+        """Of the virtual clock, in seconds."""
         self.loads = self.begun_again = 0
-        for i in range(count):
-            Thread(target=self._serve, args=(i,), daemon=True).start()
 
     @property
     def busy(self) -> int:
@@ -287,55 +308,91 @@ class Sleepers:
     def start(self, home: str | None, job: Sleep) -> None:
         i = next(i for i, h in enumerate(self._homes) if h == home and self._jobs[i] is None)
         self.loads += home != job.home
-        self._todo[i].put((job, 0.0 if home == job.home else self._loading))
         self._homes[i], self._jobs[i] = job.home, job
+        seconds = job.seconds * (0.5 if self._dies(job) else 1.0)
+        seconds += 0.0 if home == job.home else job.loading
+        if self._virtual:
+            heapq.heappush(self._due, (self.now + seconds, i))
+        else:
+            Timer(seconds, self._ended.put, (i,)).start()
 
     def wait(self, on_report: Callable[..., None]) -> list[tuple[Sleep, float | Failure]]:
-        ended = [self._ended.get()]
+        if self._virtual:
+            self.now, i = heapq.heappop(self._due)
+            return [self._over(i)]
+        out = [self._over(self._ended.get())]
         while not self._ended.empty():
-            ended.append(self._ended.get())
-        out = []
-        for i, value in ended:
-            job, self._jobs[i] = self._jobs[i], None
-            assert job is not None
-            if isinstance(value, Failure) and value.died:
-                self._homes[i] = None
-                self.begun_again += 1
-            out.append((job, value))
+            out.append(self._over(self._ended.get()))
         return out
 
     def close(self) -> None:
-        for queue in self._todo:
-            queue.put(None)
+        """There is nothing to end."""
 
-    def _serve(self, i: int) -> None:
-        while (given := self._todo[i].get()) is not None:
-            job, loading = given
-            time.sleep(loading)
-            if job.fate == "dies" and job not in self._died:
-                self._died.add(job)
-                time.sleep(job.seconds / 2)
-                self._ended.put((i, Failure("its worker died", 1, died=True)))
-            elif job.fate == "fails":
-                time.sleep(job.seconds)
-                self._ended.put((i, Failure("it can't be done", 1)))
-            else:
-                time.sleep(job.seconds)
-                self._ended.put((i, job.seconds))
+    def _dies(self, job: Sleep) -> bool:
+        return job.fate == "dies" and job not in self._died
+
+    def _over(self, i: int) -> tuple[Sleep, float | Failure]:
+        job, self._jobs[i] = self._jobs[i], None
+        assert job is not None
+        if self._dies(job):
+            self._died.add(job)
+            self._homes[i] = None
+            self.begun_again += 1
+            return job, Failure("its worker died", 1, died=True)
+        if job.fate == "fails":
+            return job, Failure("it can't be done", 1)
+        return job, job.seconds
 
 
 def simulate(seed: int, loading: float) -> dict[str, Any]:
     """The real scheduler with workers that sleep; what became of the shards."""
-    shards, sleepers = Shards(Random(seed)), Sleepers(WORKERS, loading)
+    rng = Random(seed)
+
+    def drawn(mean: float, count: int) -> list[float]:
+        return [mean * rng.uniform(0.5, 1.5) for _ in range(count)]
+
+    models = [
+        Model(f"model {i}", drawn(0.4, 28), drawn(0.8, 8), [drawn(0.2, 8)] * 8, loading)
+        for i in range(100)
+    ]
+    return _carried_out(Shards(rng, models, FAILING), Sleepers(WORKERS))
+
+
+def plan(seed: int, bandwidth: float) -> dict[str, Any]:
+    """100 models in one format with eight methods on 64 H100, as in `docs/scale.md`.
+
+    60 models of 7 billion weights and 40 of 13, by the figures of `howsure run kapoor2024
+    --dry-run`; four of the methods train an adapter. `bandwidth` is what the storage gives all
+    workers together, in GB/s: what one gets of it decides how long a model takes to load.
+    """
+    models = []
+    for i in range(100):
+        seconds, size = (1.0, 13.5) if i % 5 < 3 else (1.95, 26.0)
+        answers = [18.0 / 20] * 20 + [10.0 / 2] * 2 + [78.0 / 17] * 17
+        fits = [0.1, 0.1, 0.1, 5.0, *[120.0] * 4]
+        predicts = [[0.1] * 19] * 4 + [[4.5] * 19] * 4
+        models.append(
+            Model(
+                f"model {i}",
+                [seconds * s for s in answers],
+                [seconds * s for s in fits],
+                [[seconds * s for s in each] for each in predicts],
+                size / (bandwidth / WORKERS) if bandwidth else 0.0,
+            )
+        )
+    return _carried_out(Shards(Random(seed), models, FAILING), Sleepers(WORKERS, virtual=True))
+
+
+def _carried_out(shards: Shards, sleepers: Sleepers) -> dict[str, Any]:
     begin = time.perf_counter()
     scheduler.carry_out(shards, lambda: sleepers)
-    seconds = time.perf_counter() - begin
+    own = time.perf_counter() - begin
+    seconds = sleepers.now or own
     ended = shards.made + shards.failed_for_good
-    useful = sum(job.seconds for job in ended)
     figures = {
         "shards": len(shards.foreseen),
         "workers": WORKERS,
-        "efficiency": round(useful / (WORKERS * seconds), 4),
+        "efficiency": round(sum(job.seconds for job in ended) / (WORKERS * seconds), 4),
         "seconds": round(seconds, 1),
         "lost": len(set(shards.foreseen) - set(ended)),
         "done_twice": sum(n - 1 for n in ended.values()),
