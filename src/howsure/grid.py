@@ -36,6 +36,11 @@ class UnitGrid:
         self.failure: Failure | None = None
         """Why nothing of the unit can be done; then its jobs are not wanted any more."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the model's weights."""
+        return self._unit.size
+
     def stages(self) -> dict[str, int]:
         """Stage → its size, of all that is foreseen, in the order in which one worker does it."""
         sizes: dict[str, int] = {"load": 1}
@@ -198,7 +203,9 @@ class Grid:
         return sum((part.jobs() for part in self.parts), Counter())
 
     def start(self) -> list[AnyJob]:
-        return [job for part in self.parts for job in self._opened(part.start())]
+        """The largest models come first: what is begun last should not take long."""
+        parts = sorted(self.parts, key=lambda part: -part.size)
+        return [job for part in parts for job in self._opened(part.start())]
 
     def find(self, job: AnyJob) -> Made | None:
         return find(self._units[job.unit], job, self._store, self._on_damage)

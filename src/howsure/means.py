@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from howsure.api import is_server
 from howsure.errors import UnknownName, UsageError
 from howsure.judges.names import local_model
 from howsure.lm import loading
@@ -87,11 +86,9 @@ def find_means(
     gpus = visible_gpus() if on_gpu else ()
     if gpus and spec.load.device_map != "none":
         gpus = gpus[:1]  # a model that is spread over all of them is one worker's
-    here = {u.model for u in units if not is_server(u.model)}
-    found = [loading.find_checkpoint(model, spec.load) for model in here]
-    largest = max(map(_bytes_needed, found), default=0)
+    largest = _bytes_needed(max(u.size for u in units))
     judge = local_model(spec.grader)
-    largest += _bytes_needed(loading.find_checkpoint(judge)) if judge else 0
+    largest += _bytes_needed(loading.stored_bytes(judge)) if judge else 0
     # A server is asked several things at a time by one worker.
     fitting = min(cores, max(1, _free_memory() // largest)) if largest else 1
     threads = wanted.threads or before or max(1, cores // (len(gpus) or fitting))
@@ -142,10 +139,9 @@ def _cores() -> int:
         return cores
 
 
-def _bytes_needed(checkpoint: Path) -> int:
-    """A model in float32, as much again to work with, and the libraries."""
-    stored = sum(p.stat().st_size for p in loading.weight_files(checkpoint))
-    return 4 * stored + 1_000_000_000
+def _bytes_needed(stored: int) -> int:
+    """A model in float32, as much again to work with, and the libraries; 0 for none."""
+    return 4 * stored + 1_000_000_000 if stored else 0
 
 
 def _free_memory() -> int:

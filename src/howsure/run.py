@@ -294,9 +294,10 @@ def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> list[Unit]:
     device = pick_device(spec.device)
     grader = grader_identity(spec, device)
     return [
-        Unit(name, model, format, spec, plan, identity, released, grader)
+        Unit(name, model, format, spec, plan, identity, released, grader, size)
         for name, model in names.items()
         for identity in [model_identity(spec, model, device)]
+        for size in [0 if is_server(model) else loading.stored_bytes(model, spec.load)]
         for format in plan.formats
         for released in [released_answers(spec, plan, model, format)]
     ]

@@ -83,6 +83,8 @@ class Unit:
     """Training answers that are read instead of asked for."""
     grader: Mapping[str, Any] = field(default_factory=lambda: {"name": MATCH})
     """Who grades free answers: its `name`, and what it is where it is a local model."""
+    size: int = 0
+    """Bytes of its weights; 0 for a model on a server."""
 
     @property
     def graded_by(self) -> str:

@@ -162,6 +162,12 @@ def weight_files(path: Path) -> list[Path]:
     )
 
 
+def stored_bytes(model: str, options: LoadOptions | None = None) -> int:
+    """Bytes of a checkpoint's weights on disk. Raises as `find_checkpoint` does."""
+    checkpoint = find_checkpoint(model, options)
+    return sum(p.stat().st_size for p in weight_files(checkpoint))
+
+
 def fingerprint(path: Path, adapter: Path | None = None) -> str:
     """SHA-256 over what decides the output: weights, config, tokenizer, and the adapter's.
 
