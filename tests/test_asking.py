@@ -82,7 +82,9 @@ def test_too_long_a_prompt_is_refused_or_loses_examples(narrow: LanguageModel) -
 
 
 def test_a_question_is_never_cut(narrow: LanguageModel) -> None:
-    with pytest.raises(ModelError, match=r"even without examples.*no examples that could go; take the question out"):
+    with pytest.raises(
+        ModelError, match=r"even without examples.*no examples that could go; take the question out"
+    ):
         asked(narrow, [question("Long " * 400)], Asking(long_prompts="drop-shots"))
 
 

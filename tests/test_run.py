@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from conftest import make_model, make_tokenizer
 from test_plan import rows
 
@@ -277,3 +278,35 @@ def test_wherever_it_is_done_the_tables_are_the_same_bytes(in_one_process, tmp_p
         assert (spec.output / name).read_bytes() == theirs, name
     resolved = json.loads((spec.output / "run.json").read_text())["resolved"]
     assert (resolved["executor"], resolved["threads_each"]) == (executor, 1)
+
+
+def test_questions_whose_logits_are_not_finite_are_rows_with_a_reason(tmp_path):
+    """Some embeddings are NaN: the questions with such a token are told, the others unharmed."""
+    tokenizer, model = make_tokenizer(), make_model("llama")
+    assert not model.config.tie_word_embeddings
+    asked = rows(90)
+    marked = {row["id"] for i, row in enumerate(asked) if i % 9 == 4}
+    for row in asked:
+        row["question"] += " §" if row["id"] in marked else ""
+    results = {}
+    for name in ("sound", "broken"):
+        folder = tmp_path / name / "model"
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        own = {"methods": ("zero_shot", "likelihood"), "calibrate": "none"}
+        spec = one_model(tmp_path / name, folder, asked, **own)
+        run(spec, show=Recorder(), at_once=1)
+        results[name] = spec.output
+        with torch.no_grad():
+            for token in tokenizer("§", add_special_tokens=False).input_ids:
+                model.get_input_embeddings().weight[token] = torch.nan
+    card = json.loads((results["broken"] / "run.json").read_text())
+    (unit,) = card["units"].values()
+    assert unit["excluded"] == dict.fromkeys(sorted(marked), "nonfinite_logits")
+    sound, broken = (read_predictions(f / "predictions.parquet") for f in results.values())
+    for theirs, ours in zip(sound, broken, strict=True):
+        kept = [i for i, name in enumerate(theirs.ids) if name not in marked]
+        assert ours.ids == tuple(theirs.ids[i] for i in kept)
+        np.testing.assert_allclose(ours.p_correct, theirs.p_correct[kept], atol=1e-5)
+    page = (results["broken"] / "report.html").read_text()
+    assert f"{len(marked)}" in page and "nonfinite_logits" in page
