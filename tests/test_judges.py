@@ -248,7 +248,7 @@ def test_a_local_judge_gives_verdicts_or_none():
 
 
 def test_a_local_judge_needs_its_words_as_tokens(make_lm):
-    with pytest.raises(ModelError, match="can.t judge: its tokenizer has no single tokens"):
+    with pytest.raises(ModelError, match=r"can.t judge: its tokenizer has no single tokens"):
         LocalJudge(make_lm("llama"))(PAIRS)
 
 
