@@ -171,6 +171,20 @@ def test_a_log_whose_accuracy_is_not_that_of_its_samples_is_refused(tmp_path):
 
 
 @needs_inspect
+def test_invalidated_samples_are_left_out(tmp_path):
+    from inspect_ai.log import ProvenanceData, invalidate_samples, read_eval_log, write_eval_log
+
+    path = run(tmp_path, replies_of(6)[0], choice())
+    log = read_eval_log(str(path))
+    marked = invalidate_samples(log, [log.samples[1].uuid], ProvenanceData(author="me"))
+    write_eval_log(marked, str(path))
+    found = read_recorded(path)
+    assert len(found.predictions[0]) == 5 and log.samples[1].id == "q1"
+    assert "quiz/q1" not in found.predictions[0].ids
+    assert "1 samples were invalidated" in " ".join(found.notes)
+
+
+@needs_inspect
 def test_what_is_missing_or_not_clear_is_refused_in_one_line(tmp_path):
     from inspect_ai.model import ModelOutput
 

@@ -123,8 +123,11 @@ def _rows(
             "the options, by its log-probabilities"
         )
     rows = []
+    invalid = sum(s.invalidation is not None for s in samples)
+    if invalid:
+        notes.append(f"{log.path.name}: {invalid:,} samples were invalidated and are left out")
     for sample, grade, given in zip(samples, grades, named, strict=True):
-        if grade in (0.0, 1.0):
+        if grade in (0.0, 1.0) and sample.invalidation is None:
             confidences = [_text(given.get(key)) for key in keys or _LETTER]
             rows.append([*_described(sample, log, verdict), str(grade), *confidences])
     return keys, rows
