@@ -4,11 +4,13 @@
 
 A small run with all stages (both formats, all methods, several blocks a split) is killed over and
 over: the process, its whole group, or one worker; half of the time at a random moment, half of the
-time just after a job began or ended. When it is done its tables are compared with those of a run
-that nobody killed, and another one begins, in one process or in two. The last line is one JSON
-object: kills; lost: pieces that were finished and are gone, or were begun again; duplicated: rows
-of the tables that are there twice; recomputed_shards: jobs that were begun again after a kill, and
-most_a_kill: how many a single kill took; differing_bytes of each table.
+time just after a job began or ended. With `--ray` it runs on a Ray cluster of two machines that are
+processes of this one, and the process, a worker or a whole machine is killed. When a run is done,
+its tables are compared with those of a run that nobody killed, and another one begins, in one
+process or in two. The last line is one JSON object: kills; lost: pieces that were finished and are
+gone, or were begun again; duplicated: rows of the tables that are there twice; recomputed_shards:
+jobs that were begun again after a kill, and most_a_kill: how many a single kill took;
+differing_bytes of each table.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ from bench import killed
 _GROUP = ("model", "method", "calibration", "format")
 TABLES = ("predictions.parquet", "scores.csv")
 TARGETS = ("process", "group", "worker")
+RAY_TARGETS = ("process", "worker", "machine")
 
 _LONGEST = 600.0
 """Seconds after which a start counts as hanging."""
@@ -49,17 +53,19 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, nargs="+", default=[1, 2], help="default 1 2, in turn"
     )
+    parser.add_argument("--ray", action="store_true", help="on a Ray cluster of two machines")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        figures = compare(Path(scratch), given.kills, given.workers, random.Random(given.seed))
+    with tempfile.TemporaryDirectory() as scratch, machines(given.ray) as cluster:
+        workers = [2] if cluster else given.workers
+        figures = compare(Path(scratch), given.kills, workers, random.Random(given.seed), cluster)
         print(json.dumps(figures))
 
 
 def compare(
-    scratch: Path, kills: int, workers: Sequence[int], rng: random.Random
+    scratch: Path, kills: int, workers: Sequence[int], rng: random.Random, cluster: Any
 ) -> dict[str, Any]:
     """The figures, as the last line shows them."""
-    whole = {n: Trial(scratch / f"whole-{n}", n) for n in dict.fromkeys(workers)}
+    whole = {n: Trial(scratch / f"whole-{n}", n, cluster) for n in dict.fromkeys(workers)}
     for trial in whole.values():
         begin = time.monotonic()
         trial.attempt()
@@ -71,7 +77,7 @@ def compare(
     cycle = 0
     while total["kills"] < kills:
         model = whole[workers[cycle % len(workers)]]
-        trial = Trial(scratch / f"cycle-{cycle}", model.workers)
+        trial = Trial(scratch / f"cycle-{cycle}", model.workers, cluster)
         while not trial.attempt(rng, model.seconds if total["kills"] < kills else None):
             total["kills"] += trial.killed
             stages[trial.at] += trial.killed
@@ -95,6 +101,8 @@ class Trial:
 
     output: Path
     workers: int
+    cluster: Any = None
+    """A Ray cluster, if it runs on one."""
     seconds: float = 0.0
     attempts: int = 0
     killed: int = 0
@@ -103,19 +111,18 @@ class Trial:
     """The stage that was last heard of before."""
     lost: int = 0
     again: list[int] = field(default_factory=list)
-    """After each kill, how many jobs that had been begun before were begun once more."""
+    """Of each start, how many jobs it began that had been begun before."""
     _seen: set[str] = field(default_factory=set)
 
     def attempt(self, rng: random.Random | None = None, length: float | None = None) -> bool:
         """Begins the run, or goes on with it, and perhaps kills it; whether it came to its end."""
         self.output.parent.mkdir(exist_ok=True)
         before = self._log()
-        begun = Counter(e["key"] for e in before if e["what"] == "begin")
         self.killed = 0
         self.attempts += 1
         command = [sys.executable, "-W", "ignore", "-m", "bench.killed", str(self.output)]
         process = subprocess.Popen(
-            [*command, str(self.workers)],
+            [*command, str(self.workers), *([self.cluster.address] if self.cluster else [])],
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -125,11 +132,16 @@ class Trial:
         _, trouble = process.communicate(timeout=_LONGEST)
         with_group(process.pid, signal.SIGKILL)  # workers that outlived their parent
         events = self._log()
-        now = Counter(e["key"] for e in events[len(before) :] if e["what"] == "begin")
-        if before:
-            self.again.append(sum(1 for key in now if begun[key]))
-        ended = {e["key"] for e in before if e["what"] == "end"}
-        self.lost += sum(1 for key in now if key in ended)
+        begun, ended = set[str](), set[str]()
+        again = 0
+        for i, event in enumerate(events):
+            if event["what"] == "end":
+                ended.add(event["key"])
+            elif i >= len(before):
+                again += event["key"] in begun
+                self.lost += event["key"] in ended
+            begun |= {event["key"]} if event["what"] == "begin" else set()
+        self.again.append(again)
         shards = set(finished(self.output))
         self.lost += len(self._seen - shards)
         self._seen = shards
@@ -149,22 +161,22 @@ class Trial:
             if after is not None and len(self._log()) >= after:
                 due, after = time.monotonic() + rng.uniform(0.0, 0.2), None
             time.sleep(0.005)
-        target = rng.choice(TARGETS)
+        target = rng.choice(RAY_TARGETS if self.cluster else TARGETS)
         events = self._log()
         if process.poll() is not None:
             return
         self.at = events[-1]["stage"] if len(events) > lines else "starting"
-        if target == "worker":
-            children = list(workers_of(process.pid))
-            if children:
-                os.kill(rng.choice(children), signal.SIGKILL)
-                self.killed = 1
-                return
-        if target == "group":
+        self.killed = 1
+        found = [*actors()] if self.cluster else [*workers_of(process.pid)]
+        if target == "machine":
+            self.cluster.remove_node(self.cluster.list_all_nodes()[-1], allow_graceful=False)
+            self.cluster.add_node(num_cpus=1)
+        elif target == "worker" and found:
+            os.kill(rng.choice(found), signal.SIGKILL)
+        elif target == "group":
             with_group(process.pid, signal.SIGKILL)
         else:
             process.kill()
-        self.killed = 1
 
     def _log(self) -> list[dict[str, str]]:
         try:
@@ -201,6 +213,34 @@ def workers_of(pid: int) -> Iterator[int]:
             line = Path(f"/proc/{child}/cmdline").read_bytes()
             if b"spawn_main" in line:
                 yield child
+
+
+def actors() -> Iterator[int]:
+    """The processes of a cluster's workers."""
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if line.read_bytes().startswith(b"ray::_Actor"):
+                yield int(line.parent.name)
+
+
+@contextmanager
+def machines(wanted: bool) -> Iterator[Any]:
+    """A Ray cluster of two machines with a processor each, and a head without any; or None."""
+    if not wanted:
+        yield None
+        return
+    from ray.cluster_utils import Cluster
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)  # what they import
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 def with_group(pid: int, number: int) -> None:

@@ -1,6 +1,6 @@
 """The run that `bench.crash` kills: small, with all stages, and with a log of its jobs.
 
-    python -m bench.killed OUTPUT WORKERS
+    python -m bench.killed OUTPUT WORKERS [RAY_ADDRESS]
 
 Exit code 0 when all of it is done.
 """
@@ -8,15 +8,13 @@ Exit code 0 when all of it is done.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from howsure import run as running
 from howsure.methods import checkpoint
 from howsure.spec import RunSpec
-from howsure.stages import AnyJob, Made, Worker
+from howsure.stages import AnyJob, Made, Worker, find
 from howsure.unit import Block, Split, Unit, blocks
 from howsure.workers import Report
 
@@ -32,8 +30,7 @@ def log_of(output: Path) -> Path:
     return output.with_name(output.name + ".log")
 
 
-def main(output: Path, workers: int) -> int:
-    os.environ["HOWSURE_BENCH_LOG"] = str(log_of(output))
+def main(output: Path, workers: int, address: str | None = None) -> int:
     setattr(running, "Worker", Logged)  # noqa: B010 (it is a name that mypy holds for a type)
     setattr(Unit, "blocks", _small_blocks)  # noqa: B010
     done = running.run(
@@ -48,6 +45,9 @@ def main(output: Path, workers: int) -> int:
         ),
         show=Silent(),
         at_once=workers,
+        executor="ray" if address else "auto",
+        threads_each=1,
+        ray_address=address,
     )
     return 0 if done.is_complete else 3
 
@@ -57,10 +57,16 @@ class Logged(Worker):
 
     def __call__(self, job: AnyJob, report: Report) -> Made:
         setattr(checkpoint, "_LEAST", _BETWEEN)  # noqa: B010
-        _log("begin", job)
+        if find(self.units[job.unit], job, self.store) is None:
+            self._log("begin", job)
         made = super().__call__(job, report)
-        _log("end", job)
+        self._log("end", job)
         return made
+
+    def _log(self, what: str, job: AnyJob) -> None:
+        event = {"what": what, "key": job.key, "stage": job.stage}
+        with log_of(self.store.root.parent).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")  # one write, which a kill can't part
 
 
 class Silent:
@@ -79,15 +85,11 @@ class Silent:
         pass
 
 
-def _log(what: str, job: AnyJob) -> None:
-    event: dict[str, Any] = {"what": what, "key": job.key, "stage": job.stage}
-    with open(os.environ["HOWSURE_BENCH_LOG"], "a", encoding="utf-8") as file:
-        file.write(json.dumps(event) + "\n")  # one write, which a kill can't part
-
-
 def _small_blocks(self: Unit, split: Split) -> list[Block]:
     return [Block(split, *ends) for ends in blocks(self._all(split), _BLOCK)]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    from bench import killed  # so that workers find `Logged` under this name
+
+    raise SystemExit(killed.main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

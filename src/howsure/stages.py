@@ -142,6 +142,9 @@ class Worker:
 
     def __call__(self, job: AnyJob, report: Report) -> Made:
         unit = self.units[job.unit]
+        made = find(unit, job, self.store)
+        if made is not None:  # by a worker that died before it could say so
+            return made
         if not (isinstance(job, PredictJob) and self._holds(job)):
             self._release()
         lm, seconds = self._load(unit, report)
