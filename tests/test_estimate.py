@@ -129,6 +129,7 @@ def test_the_six_columns_offline(
     assert rows["Llama-2-13b-chat-hf", "choice"][:2] == ["13,015,864,320", "6,553,600"]
     assert rows["Mistral-7B-v0.1", "open"][:2] == ["7,241,732,096", "3,407,872"]
     assert rows["Llama-2-7b-hf", "open"][4] == "524,288"
+    assert "…" not in text, "a figure is cut short"
     for line in ("q_proj 4096 → 4096 (×32), v_proj 4096 → 1024 (×32)", "H100 SXM", "A100 80GB"):
         assert line in text
     assert "counts of the published setting stand in" in text

@@ -248,11 +248,7 @@ def test_a_local_judge_gives_verdicts_or_none():
 
 
 def test_a_local_judge_needs_its_words_as_tokens(make_lm):
-<<<<<<< HEAD
-    with pytest.raises(ModelError, match=r"can.t judge: its tokenizer has no single tokens"):
-=======
     with pytest.raises(ModelError, match="its tokenizer has no single tokens for yes and no"):
->>>>>>> bd7d53e (bench.columns: the six columns at full size on a device, stage by stage)
         LocalJudge(make_lm("llama"))(PAIRS)
 
 

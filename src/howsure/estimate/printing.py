@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from howsure.estimate import Estimate, UnitCost
 from howsure.lm.devices import Device
 
-_WIDTH = 120
-"""Columns that the widest table needs."""
+_WIDTH = 200
+"""Columns that no table fills: each is as wide as its figures need."""
 
 
 def print_estimate(found: Estimate) -> None:
