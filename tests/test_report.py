@@ -21,7 +21,7 @@ from howsure.errors import HowsureError, PredictionsError, UsageError
 from howsure.figures.table import select
 from howsure.report import Extra, Table, report_paths, surprises, views, write_report
 from howsure.report.inputs import combine, known_categories, read_source
-from howsure.report.summaries import categories_table, cost_table, selective_table
+from howsure.report.summaries import categories_table, cost_tables, selective_table
 from howsure.report.text import UNKNOWN, card_sections, interval, listed, number, prompts
 from howsure.scores import read_scores, write_predictions, write_scores
 from howsure.types import Predictions
@@ -283,11 +283,11 @@ def test_what_is_missing_is_named(scores: pl.DataFrame) -> None:
     table = set_cell(scores, where, "note", "single_class;strange")
     table = set_cell(table, {**where, "subject": "macro"}, "note", "auroc_excluded=1")
     clock, macro = (f"{name} (model-b, LoRA + Prompt, open)" for name in ("Clock", "macro"))
-    both = f"{clock}; {clock}"  # uncalibrated and calibrated
+    # Two rows each, uncalibrated and calibrated, named once.
     assert views.exclusions(table) == [
-        ("AUROC undefined: all answers are correct, or all are wrong", 2, both),
-        ("strange", 2, both),
-        (views.REASONS["auroc_excluded"], 2, f"{macro}; {macro}"),
+        ("AUROC undefined: all answers are correct, or all are wrong", 2, clock),
+        ("strange", 2, clock),
+        (views.REASONS["auroc_excluded"], 2, macro),
     ]
     assert views.exclusions(scores) == []
     everywhere = views.exclusions(scores.with_columns(pl.lit("single_class").alias("note")))
@@ -457,18 +457,17 @@ CARD = {
 
 
 def test_what_it_cost() -> None:
-    table = cost_table(CARD)
-    assert table is not None
+    (table,) = cost_tables(CARD)
     assert table.rows == (
         ("Answer, test", "m (open)", "0.2500", "50.0", "5.0", "20"),
         ("Fit: Probe", "m (open)", "0.1000", UNKNOWN, "30.0", "300"),
         ("Estimate: Probe", "m (open)", "0.0400", UNKNOWN, "2.0", "50"),
     )
     without = {k: v for k, v in CARD.items() if k != "tokens"}
-    nested = cost_table({"run a": without, "run b": without})
-    assert nested is not None
+    means, nested = cost_tables({"run a": without, "run b": without})
     assert "Tokens per question" not in nested.columns and len(nested.rows) == 6
-    assert cost_table({"seconds": {"answer": 1}, "units": 3}) is None
+    assert means.rows[0] == ("Answer, test", "all 2", "0.2500", "10.0", "40")
+    assert cost_tables({"seconds": {"answer": 1}, "units": 3}) == []
 
 
 def test_prompts_are_shown_whole(tmp_path: Path, scores: pl.DataFrame) -> None:

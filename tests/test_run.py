@@ -145,6 +145,10 @@ def test_the_card_repeats_the_run(made):
     seconds = card["seconds"]
     assert {"load", "answer test", "fit lora", "predict lora"} <= seconds["stages"].keys()
     assert sum(seconds["by_unit"]["random-llama (choice)"].values()) <= seconds["all"]
+    tokens = card["tokens"]["by_unit"]["random-llama (choice)"]
+    assert tokens["answer test"] > 100 and tokens["predict lora"] > 100
+    assert tokens["predict subject_prior"] == 0 and "fit lora" not in tokens
+    assert "Tokens per question" in (spec.output / "report.html").read_text()
     assert card["versions"]["torch"].startswith("2.") and card["versions"]["python"]
     assert any("split by a hash" in note for note in card["notes"])
 

@@ -83,6 +83,19 @@ class Held:
                 spent[stage] += sum(shard.seconds for want, shard in held if want in wanted)
         return {stage: round(seconds, 3) for stage, seconds in spent.items()}
 
+    def tokens(self) -> dict[str, int]:
+        """By stage, the tokens that the model read when the shards were made, where that is known.
+
+        What was read along with the answers, for the methods, counts with the answers. Of fitting
+        nothing is known.
+        """
+        shards = [(f"answer {b.split}", graded.answers) for b, graded in self.graded.items()]
+        shards += [(f"predict {method}", shard) for (method, _), shard in self.said.items()]
+        read: dict[str, list[Any]] = {}
+        for stage, shard in shards:
+            read.setdefault(stage, []).append(shard.about.get("tokens"))
+        return {stage: sum(counts) for stage, counts in read.items() if None not in counts}
+
     def failed(self, what: str, error: Failure) -> Failure:
         """The failure, with the unit and what of it in front."""
         where = f"{self.unit.name} ({self.unit.format}), {what}: "
@@ -101,6 +114,7 @@ class UnitResult:
     card: dict[str, Any] = field(default_factory=dict)
     """For `run.json`: model, counts, accuracies, specs, calibrators, exclusions, a prompt."""
     seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     """What of the unit could not be done; the rest was."""
 
@@ -109,6 +123,7 @@ def result(held: Held) -> UnitResult:
     """A unit's result once no job of it is left. Raises StoreError for a damaged shard."""
     unit = held.unit
     out = UnitResult(unit.name, unit.format, seconds=held.seconds(), failures=list(held.failures))
+    out.tokens |= held.tokens()
     splits = {s: held.usable(s) for s in SPLITS}
     model = next(iter(held.graded.values())).answers.about
     out.card |= {"fingerprint": unit.identity.get("fingerprint")}

@@ -409,6 +409,7 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
             "stages": {stage: round(value, 1) for stage, value in stages.items()},
             "by_unit": {name: r.seconds for name, r in by_unit.items()},
         },
+        "tokens": {"by_unit": {name: r.tokens for name, r in by_unit.items()}},
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -200,10 +200,11 @@ class Worker:
         wants, begin = unit.wants(job.block), time.perf_counter()
         answered = self.store.find("answers", job.key)
         if answered is None or any(r is None for r in _readings(unit, answered, wants, self.store)):
+            read = _tokens_read(lm)
             made = self._ask(unit, lm, job.block, wants, progress)
             since = begin + lm.readings.seconds
             if answered is None:
-                answered = self._keep_answers(unit, lm, job.key, made, since)
+                answered = self._keep_answers(unit, lm, job.key, made, since, _since(lm, read))
         # Read again, so that what is graded is what later stages will read.
         held = records.read_answers(self.store.open(answered) / TABLE, unit.name)
         kept = self._keep_readings(unit, lm, answered, held, wants)
@@ -238,7 +239,13 @@ class Worker:
         return made
 
     def _keep_answers(
-        self, unit: Unit, lm: Model, key: str, made: Sequence[Answer], since: float
+        self,
+        unit: Unit,
+        lm: Model,
+        key: str,
+        made: Sequence[Answer],
+        since: float,
+        tokens: Mapping[str, int],
     ) -> Shard:
         about = {**lm.facts, "rows": len(made), "prompting": lm.prompting(unit.spec.chat).note}
         return self.store.make(
@@ -246,7 +253,7 @@ class Worker:
             key,
             lambda folder: records.write_answers(folder / TABLE, made),
             since=since,
-            about=about,
+            about=about | dict(tokens),
         )
 
     def _keep_readings(
@@ -342,7 +349,7 @@ class Worker:
 
     def _predict(self, unit: Unit, lm: Model, job: PredictJob, progress: Any) -> Shard:
         answers = [g.answer for g in self._answers(unit, [job.graded])]
-        begin = time.perf_counter()
+        begin, read = time.perf_counter(), _tokens_read(lm)
         self._recall(unit, lm, job.method, [job.graded])
         if not self._holds(job):
             folder = self.store.open(job.estimator)
@@ -356,7 +363,7 @@ class Worker:
             job.key,
             lambda folder: records.write_probabilities(folder / TABLE, ids, p),
             since=begin,
-            about={"rows": len(ids)},
+            about={"rows": len(ids), **_since(lm, read)},
         )
 
     def _recall(self, unit: Unit, lm: Model, method: str, graded: Sequence[Graded]) -> None:
@@ -383,6 +390,18 @@ class Worker:
         if self._held is not None:
             methods.release(self._held[1])
             self._held = None
+
+
+def _tokens_read(lm: Model) -> int | None:
+    """By the model so far; None where it is on a server."""
+    read: int | None = getattr(lm, "tokens_read", None)
+    return read
+
+
+def _since(lm: Model, before: int | None) -> dict[str, int]:
+    """What is to be kept of the tokens that were read since then; padding included."""
+    now = _tokens_read(lm)
+    return {} if before is None or now is None else {"tokens": now - before}
 
 
 @contextmanager

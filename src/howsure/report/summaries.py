@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,29 +70,66 @@ def _selective(p: Predictions, coverage: float) -> str:
     return f"{number(accuracy)} ({interval(*metrics.wilson(round(accuracy * n), n))})"
 
 
-def cost_table(run_card: Mapping[str, Any]) -> Table | None:
-    """Seconds (and tokens, where the run counted them) by method and stage; None if unknown.
+def cost_tables(run_card: Mapping[str, Any]) -> list[Table]:
+    """Seconds (and tokens, where the run counted them) by method and stage; [] if unknown.
 
-    Answering and predicting are per question, over test and validation questions; fitting is the
-    whole fit. `run.json` has them as `seconds.by_unit` and `tokens.by_unit`.
+    First each stage over all models, where there are several; then all of it. Answering and
+    predicting are per question, over test and validation questions; fitting is the whole fit.
+    `run.json` has them as `seconds.by_unit` and `tokens.by_unit`.
     """
-    rows = [
-        row
-        for part in (run_card, *run_card.values())
-        if isinstance(part, Mapping)
-        for row in _costs(part)
-    ]
-    if not rows:
-        return None
-    with_tokens = any(row[3] != UNKNOWN for row in rows)
-    keep = [i for i in range(len(_COST_COLUMNS)) if with_tokens or i != 3]
-    ordered = sorted(rows, key=lambda row: _stage_order(row[0]))
-    return Table(
-        tuple(_COST_COLUMNS[i] for i in keep), tuple(tuple(row[i] for i in keep) for row in ordered)
+    parts = [p for p in (run_card, *run_card.values()) if isinstance(p, Mapping)]
+    costs = sorted((c for part in parts for c in _costs(part)), key=lambda c: _stage_order(c.stage))
+    if not costs:
+        return []
+    counted = any(c.tokens is not None for c in costs)
+    keep = [i for i in range(len(_COST_COLUMNS)) if counted or i != 3]
+
+    def table(rows: Sequence[_Cost]) -> Table:
+        cells = [c.cells() for c in rows]
+        named = tuple(_COST_COLUMNS[i] for i in keep)
+        return Table(named, tuple(tuple(row[i] for i in keep) for row in cells))
+
+    by_stage: dict[str, list[_Cost]] = {}
+    for cost in costs:
+        by_stage.setdefault(cost.stage, []).append(cost)
+    means = [_together(same) for same in by_stage.values()]
+    return [table(costs)] if len(means) == len(costs) else [table(means), table(costs)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What one stage took; over `n` questions, 0 where that is no measure of it."""
+
+    stage: str
+    unit: str
+    seconds: float
+    tokens: float | None
+    n: int
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            self.stage,
+            self.unit,
+            number(self.seconds / self.n, 4) if self.n else UNKNOWN,
+            number(self.tokens / self.n, 1) if self.n and self.tokens is not None else UNKNOWN,
+            number(self.seconds, 1),
+            f"{self.n:,}" if self.n else UNKNOWN,
+        )
+
+
+def _together(same: Sequence[_Cost]) -> _Cost:
+    """Of one stage over its units."""
+    read = [c.tokens for c in same if c.tokens is not None]
+    return _Cost(
+        same[0].stage,
+        f"all {len(same)}" if len(same) > 1 else same[0].unit,
+        sum(c.seconds for c in same),
+        sum(read) if len(read) == len(same) else None,
+        sum(c.n for c in same) if all(c.n for c in same) else 0,
     )
 
 
-def _costs(run_card: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _costs(run_card: Mapping[str, Any]) -> Iterator[_Cost]:
     seconds, tokens = (_by_unit(run_card, name) for name in ("seconds", "tokens"))
     units = run_card.get("units")
     for unit, stages in seconds.items():
@@ -99,16 +137,10 @@ def _costs(run_card: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         for stage, value in stages.items():
             if not isinstance(value, int | float):
                 continue
-            n = _questions(stage, facts)
             used = tokens.get(unit, {}).get(stage)
-            yield (
-                _stage_name(stage),
-                one_line(unit),
-                number(value / n, 4) if n else UNKNOWN,
-                number(used / n, 1) if n and isinstance(used, int | float) else UNKNOWN,
-                number(value, 1),
-                f"{n:,}" if n else UNKNOWN,
-            )
+            read = float(used) if isinstance(used, int | float) else None
+            name, n = _stage_name(stage), _questions(stage, facts)
+            yield _Cost(name, one_line(unit), float(value), read, n)
 
 
 def _by_unit(run_card: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:

@@ -242,4 +242,5 @@ def exclusions(scores: pl.DataFrame) -> list[tuple[str, int, str]]:
 def _examples(places: Sequence[str], rows: int) -> str:
     if len(places) == rows:
         return "every row of the table"
-    return "; ".join(places[:EXAMPLES]) + ("; …" if len(places) > EXAMPLES else "")
+    distinct = list(dict.fromkeys(places))  # a cell may have rows before and after scaling
+    return "; ".join(distinct[:EXAMPLES]) + ("; …" if len(distinct) > EXAMPLES else "")

@@ -17,7 +17,7 @@ from howsure.report.files import as_json, file_safe, make_folder, write
 from howsure.report.parts import Extra, Surprising
 from howsure.report.pictures import Picture, curves, still_pictures
 from howsure.report.statements import headline, statements
-from howsure.report.summaries import categories_table, cost_table, selective_table
+from howsure.report.summaries import categories_table, cost_tables, selective_table
 from howsure.report.surprises import asked_about
 from howsure.report.surprises import surprises as surprising
 from howsure.report.text import card_sections, prompts
@@ -88,7 +88,7 @@ def write_report(
             reference=one_line(reference[0]) if reference else "",
             compared=compared,
             exclusions=views.exclusions(scores),
-            cost=cost_table(card),
+            costs=cost_tables(card),
             card=card_sections(card),
             prompts=prompts(card),
         ),
