@@ -129,6 +129,21 @@ def test_replies_are_kept(tmp_path):
         assert judged(url, cache=tmp_path) == first
 
 
+def test_what_newer_models_refuse_is_sent_once():
+    """They have another name for the limit of tokens, and no temperature."""
+
+    def newer(number, body):
+        for key, told in (("max_tokens", "use max_completion_tokens"), ("temperature", "no")):
+            if key in body:
+                return 400, json.dumps({"error": {"message": f"'{key}': {told}"}}).encode()
+        return sums(number, body)
+
+    with serving(newer) as (url, seen):
+        assert judged(url, limits=api.Limits(concurrency=1)) == [n == 2 for n in range(6)]
+    assert len(seen.bodies) == 2 + len(PAIRS)
+    assert all(b["max_completion_tokens"] for b in seen.bodies[2:])
+
+
 def test_no_more_than_so_many_at_once():
     def slow(number, body):
         time.sleep(0.05)

@@ -123,6 +123,8 @@ class Client:
         if not key.isascii() or any(c.isspace() for c in key.strip()):
             raise ApiError(f"the key in {KEY} has characters that no key can have; set it again")
         self._key = key.strip()
+        self._not_taken: set[str] = set()
+        """Parts of requests that the server has refused."""
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def deadline(self) -> float:
@@ -182,6 +184,8 @@ class Client:
         retried: Collection[int],
     ) -> str:
         why, attempt = "", 0
+        for what in tuple(self._not_taken):
+            _adapt(body, what)
         while attempt < self.limits.attempts:
             left = until - time.monotonic()
             if left <= 0 or stop.is_set():
@@ -195,7 +199,10 @@ class Client:
                 return read(self._post(path, body, min(self.limits.timeout, left), until))
             except urllib.error.HTTPError as error:
                 why = self._said(error)
-                if error.code == 400 and _adapted(body, why):
+                lacking = _lacking(body, why) if error.code == 400 else None
+                if lacking:
+                    self._not_taken.add(lacking)
+                    _adapt(body, lacking)
                     attempt -= 1
                     continue
                 if error.code not in retried:
@@ -353,18 +360,20 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _adapted(body: dict[str, Any], why: str) -> bool:
-    """Whether the request could be changed to what the server's newer models ask for."""
+def _lacking(body: Mapping[str, Any], why: str) -> str | None:
+    """What of the request a server with newer models does not take, if its refusal says so."""
     if "max_completion_tokens" in why and "max_tokens" in body:
-        body["max_completion_tokens"] = body.pop("max_tokens")
-        return True
+        return "max_tokens"
     if "'temperature'" in why and "temperature" in body:
-        del body["temperature"]
-        return True
-    if re.search(r"\bseed\b", why) and "seed" in body:
-        del body["seed"]
-        return True
-    return False
+        return "temperature"
+    return "seed" if re.search(r"\bseed\b", why) and "seed" in body else None
+
+
+def _adapt(body: dict[str, Any], what: str) -> None:
+    """Changes the request to what such a server takes."""
+    value = body.pop(what, None)
+    if what == "max_tokens" and value is not None:
+        body["max_completion_tokens"] = value
 
 
 def _seconds(text: str | None) -> float:
