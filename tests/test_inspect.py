@@ -224,6 +224,23 @@ def test_what_is_no_log_inside(tmp_path, data):
 
 
 @needs_inspect
+def test_numbers_that_are_none_are_no_confidence_and_no_verdict(tmp_path):
+    path = run(tmp_path, replies_of(6)[0], choice(), format="json")
+    log = json.loads(path.read_text())
+    del log["results"]
+    for sample, value in zip(log["samples"][:3], (1e6, float("nan"), float("inf")), strict=True):
+        sample["output"]["choices"][0]["logprobs"]["content"][1]["logprob"] = value
+    path.write_text(json.dumps(log))
+    found = read_recorded(path)
+    assert len(found.predictions[0]) == 3 and "3 of 6 rows have no" in " ".join(found.notes)
+    assert "no accuracy is recorded" in found.notes[0]
+    log["samples"][0]["scores"]["choice"]["value"] = 10**400
+    path.write_text(json.dumps(log))
+    with pytest.raises(PredictionsError):
+        read_recorded(path)
+
+
+@needs_inspect
 def test_reading_a_log_starts_nothing_and_calls_nobody(tmp_path):
     path = run(tmp_path, replies_of(3)[0], choice(), model="[link=http://127.0.0.1]<script>")
     code = f"""

@@ -217,7 +217,7 @@ def _grade(value: object) -> float | None:
         value = _LETTERS.get(value, _WORDS.get(value.lower(), value))
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if number in (0.0, 0.5, 1.0) else None
 

@@ -61,16 +61,16 @@ def read_log(path: Path) -> Log:
         raise PredictionsError(f"there is no file {path}; check the path")
     try:
         log = read_eval_log(path.resolve(), exclude_fields=_UNUSED)
+        accuracies = {
+            score_name(score.scorer, score.name): float(score.metrics["accuracy"].value)
+            for score in (log.results.scores if log.results else [])
+            if "accuracy" in score.metrics and score.reducer in (None, "mean")
+        }
     except Exception as error:  # whatever its many parts raise, the file is at fault
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise PredictionsError(f"{path} can't be read as a log of inspect: {first}") from error
     if not log.samples:
         raise PredictionsError(f"{path} holds no samples; give a log of a whole evaluation")
-    accuracies = {
-        score_name(score.scorer, score.name): float(score.metrics["accuracy"].value)
-        for score in (log.results.scores if log.results else [])
-        if "accuracy" in score.metrics and score.reducer in (None, "mean")
-    }
     arguments = json.dumps(log.eval.task_args, sort_keys=True, default=str)
     return Log(
         path,

@@ -13,6 +13,8 @@ _ANSWER = re.compile(
 )
 """`ANSWER: B`, as inspect's prompts want it; not `ANSWER: A, B`."""
 _ALONE = re.compile(r"\W*([a-z])\W*", re.IGNORECASE)
+_ROUNDING = 0.01
+"""So far above 0 may a log-probability be."""
 _UNKNOWN = 0.01
 """So much may hang on options that are not among the listed tokens."""
 
@@ -49,12 +51,13 @@ def _given(text: str) -> tuple[str, int] | None:
 def _among(token: Any, place: int, letter: str, options: str) -> float | None:
     before, after = token.token[:place], token.token[place + 1 :]
     listed = {top.token: float(top.logprob) for top in token.top_logprobs or ()}
-    if not listed:
+    given = float(token.logprob)
+    if not listed or any(math.isnan(v) or v > _ROUNDING for v in (given, *listed.values())):
         return None
     as_given = str.upper if letter.isupper() else str.lower
     others = [f"{before}{as_given(o)}{after}" for o in options if o != letter.lower()]
     least = math.exp(min(listed.values()))
-    mine = math.exp(float(token.logprob))
+    mine = math.exp(given)
     known = mine + sum(math.exp(listed[name]) for name in others if name in listed)
     unlisted = least * sum(name not in listed for name in others)
     if known <= 0.0 or mine / known - mine / (known + unlisted) > _UNKNOWN:
