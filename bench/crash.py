@@ -111,7 +111,9 @@ class Trial:
     """The stage that was last heard of before."""
     lost: int = 0
     again: list[int] = field(default_factory=list)
-    """Of each start, how many jobs it began that had been begun before."""
+    """Of each kill, how many jobs that were at work were begun again."""
+    gone: int = 0
+    """Shards that were in place and aren't any more."""
     _seen: set[str] = field(default_factory=set)
 
     def attempt(self, rng: random.Random | None = None, length: float | None = None) -> bool:
@@ -131,20 +133,11 @@ class Trial:
             self._kill(process, rng, length, len(before))
         _, trouble = process.communicate(timeout=_LONGEST)
         with_group(process.pid, signal.SIGKILL)  # workers that outlived their parent
-        events = self._log()
-        begun, ended = set[str](), set[str]()
-        again = 0
-        for i, event in enumerate(events):
-            if event["what"] == "end":
-                ended.add(event["key"])
-            elif i >= len(before):
-                again += event["key"] in begun
-                self.lost += event["key"] in ended
-            begun |= {event["key"]} if event["what"] == "begin" else set()
-        self.again.append(again)
         shards = set(finished(self.output))
-        self.lost += len(self._seen - shards)
+        self.gone += len(self._seen - shards)
         self._seen = shards
+        self.again, begun_again = again_and_lost(self._log())
+        self.lost = begun_again + self.gone
         if process.returncode not in (0, -signal.SIGKILL):
             raise SystemExit(trouble.decode().strip().splitlines()[-1])
         return process.returncode == 0
@@ -166,6 +159,8 @@ class Trial:
         if process.poll() is not None:
             return
         self.at = events[-1]["stage"] if len(events) > lines else "starting"
+        with killed.log_of(self.output).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"what": "kill", "key": "", "stage": target}) + "\n")
         self.killed = 1
         found = [*actors()] if self.cluster else [*workers_of(process.pid)]
         if target == "machine":
@@ -184,6 +179,30 @@ class Trial:
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def again_and_lost(events: Sequence[dict[str, str]]) -> tuple[list[int], int]:
+    """Of each kill, how many jobs that were at work then were begun again; and how many jobs were
+    begun again although they had ended."""
+    at_work, ended, lost = set[str](), set[str](), 0
+    kills: list[int] = []
+    hit: dict[str, int] = {}
+    for event in events:
+        key = event["key"]
+        match event["what"]:
+            case "kill":
+                hit |= dict.fromkeys(at_work, len(kills))
+                kills.append(0)
+            case "begin":
+                lost += key in ended
+                if key in hit:
+                    kills[hit.pop(key)] += 1
+                at_work.add(key)
+            case "end":
+                ended.add(key)
+                at_work.discard(key)
+                hit.pop(key, None)
+    return kills, lost
 
 
 def finished(output: Path) -> Iterator[str]:

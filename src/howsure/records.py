@@ -25,13 +25,20 @@ _GRADE = ("is_correct", "grader", "reason")
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:
-    """One row per answer, one column per field but the model's name."""
-    _write(path, {name: [getattr(a, name) for a in answers] for name in _ANSWER}, Answer)
+    """One row per answer, one column per field but the model's name.
+
+    A prompt is kept without its prefix, which the answers of a subject share.
+    """
+    columns = {name: [getattr(a, name) for a in answers] for name in _ANSWER}
+    columns["prompt"] = [a.prompt[len(a.prefix) :] for a in answers]
+    _write(path, columns, Answer)
 
 
 def read_answers(path: Path, model: str) -> list[Answer]:
     """The answers, said to be those of `model`. Raises StoreError for a file that isn't whole."""
     columns = _read(path, _ANSWER)
+    both = zip(columns["prefix"], columns["prompt"], strict=True)
+    columns["prompt"] = [prefix + own for prefix, own in both]
     rows = zip(*(columns[name] for name in _ANSWER), strict=True)
     return [Answer(**dict(zip(_ANSWER, row, strict=True)), model=model) for row in rows]
 

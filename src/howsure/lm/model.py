@@ -139,7 +139,7 @@ class LanguageModel:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text."""
-        return list(map(len, self.tokens.encode(texts)))
+        return list(map(len, self.tokens.encoded(texts)))
 
     def prompting(self, mode: str) -> Prompting:
         """Whether it is asked through its chat template under `--chat mode`, and why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +14,9 @@ from howsure.lm.tree import Ask, common_prefix
 
 _BLOCK = (512, 2048)
 """Passages that are tokenised and read together: at least, as far as there are so many; at most."""
+
+_BLOCK_CHARACTERS = 4_000_000
+"""Of the texts of a block: longer ones make smaller blocks, so that memory hangs on neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +48,18 @@ def plan(
     """
     wanted = set(places) | ({Place.QUESTION, Place.ANSWER} if answer_tokens else set())
     order = [p for p in (Place.QUERY, Place.ANSWER, Place.QUESTION) if p in wanted]
-    encoded = {place: tokens.encode([p.upto(place) for p in passages]) for place in order}
     prefixes = list({p.prefix: None for p in passages})
-    stems = dict(zip(prefixes, tokens.encode(prefixes), strict=True))
+    stems = {p: array("i", ids) for p, ids in zip(prefixes, tokens.encode(prefixes), strict=True)}
     made = Plan([], [], [], [])
-    sequences: list[list[int]] = []
+    sequences: list[array[int]] = []
     at: list[set[int]] = []
-    for i, passage in enumerate(passages):
+    rows = zip(*(tokens.encoded([p.upto(at) for p in passages]) for at in order), strict=True)
+    for i, (passage, row) in enumerate(zip(passages, rows, strict=True)):
+        encoded = {place: array("i", ids) for place, ids in zip(order, row, strict=True)}
         own: list[int] = []
         found: dict[Place, tuple[int, int]] = {}
         for place in order:
-            ids = encoded[place][i]
+            ids = encoded[place]
             if len(ids) > limit:
                 raise _too_long(passage.upto(place), len(ids), limit)
             home = next((s for s in own if common_prefix(sequences[s], ids) == len(ids)), None)
@@ -71,7 +76,7 @@ def plan(
             at[home].add(position)
         if answer_tokens:
             home, last = found[Place.ANSWER]
-            first = common_prefix(encoded[Place.QUESTION][i], sequences[home])
+            first = common_prefix(encoded[Place.QUESTION], sequences[home])
             made.answers.append((home, first, last + 1))
             at[home].update(range(first - 1, last))
     for s, ids in enumerate(sequences):
@@ -95,15 +100,17 @@ def blocks(passages: Sequence[Passage]) -> Iterator[list[int]]:
     least, most = _BLOCK
     order = sorted(range(len(passages)), key=lambda i: passages[i].prefix)
     block: list[int] = []
+    characters = 0
     for _, group in groupby(order, key=lambda i: passages[i].prefix):
         for i in group:
             block.append(i)
-            if len(block) == most:
+            characters += len(passages[i].upto(Place.QUERY))
+            if len(block) == most or characters >= _BLOCK_CHARACTERS:
                 yield block
-                block = []
+                block, characters = [], 0
         if len(block) >= least:
             yield block
-            block = []
+            block, characters = [], 0
     if block:
         yield block
 

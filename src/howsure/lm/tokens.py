@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from howsure.lm.chat import Chat
 
 
+_CHARACTERS = 250_000
+"""Of the texts that are tokenised at a time."""
 _MOST_SEGMENTS = 20_000
 """Pieces of chat text whose ids are remembered; the turns of few-shot examples come again."""
 
@@ -47,6 +49,22 @@ class Tokens:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each whole text, with what the tokenizer puts in front (BOS) and no end."""
+        return list(self.encoded(texts))
+
+    def encoded(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """The same, one after the other; a tokenizer at work needs a hundred bytes a token, so it
+        is given little at a time."""
+        some: list[str] = []
+        characters = 0
+        for text in texts:
+            some.append(text)
+            characters += len(text)
+            if characters >= _CHARACTERS:
+                yield from self._encode(some)
+                some, characters = [], 0
+        yield from self._encode(some)
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
         chat = [i for i, text in enumerate(texts) if MARKED.search(text)]

@@ -118,7 +118,8 @@ def packs(nodes: Sequence[Node], budget: Callable[[], int]) -> Iterator[list[Nod
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many leading tokens two sequences share."""
     most = min(len(a), len(b))
-    if list(a[:most]) == list(b[:most]):
+    x, y = a[:most], b[:most]
+    if x == y if type(x) is type(y) else list(x) == list(y):
         return most
     return next(n for n in range(most) if a[n] != b[n])
 
