@@ -23,7 +23,7 @@ from howsure.judges.wording import prompt, verdict
 from howsure.run import RunFailed, RunSpec, run
 from howsure.types import Answer, GradedAnswer, Question, Ungraded
 
-QUICK = api.Limits(pause=0.01, deadline=20.0)
+QUICK = api.Limits(pause=0.01)
 PAIRS = [Pair(f"What is {n} + {n}?", str(2 * n), f"It is {n + 2}.") for n in range(6)]
 
 

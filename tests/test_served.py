@@ -36,10 +36,10 @@ from howsure.run import RunFailed, RunSpec, run
 from howsure.status import status
 from howsure.types import Answer, GradedAnswer, Question
 
-QUICK = api.Limits(pause=0.01, attempts=2, deadline=20.0)
+QUICK = api.Limits(pause=0.01, attempts=2)
 WITHOUT_WEIGHTS = ("zero_shot", "likelihood", "subject_prior")
 SPEC = {"methods": WITHOUT_WEIGHTS, "subjects": ("addition",), "formats": ("open",)}
-SPEC |= {"limit": 20, "train_size": 40, "calibrate": "none"}
+SPEC |= {"limit": 8, "train_size": 20, "calibrate": "none"}
 
 
 @pytest.fixture(scope="module")
