@@ -135,6 +135,7 @@ def test_what_is_not_listed_is_bounded_or_unknown(tiny, most):
     assert np.abs(p - q).max() <= 0.005 + 1e-5
 
 
+@pytest.mark.slow  # each worker imports everything anew
 def test_two_workers_ask_as_one_does(tiny, both, tmp_path):
     folder, _ = both
     with serving(of_model(tiny)) as (url, _):
