@@ -1,0 +1,158 @@
+"""The same on a GPU: rows, answers and gradients of both paths, trainings, memory that runs out.
+
+python -m pytest -m gpu tests/test_gpu.py
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_model, make_tokenizer
+from test_engine import FIXED, SHUFFLED, WANTS, passages
+from test_methods import ANSWERS, QUICK, TRAIN, VALID, Stopped, Stopping
+
+from howsure import methods
+from howsure.lm import Hidden, Place
+from howsure.lm.adapters import LoraSettings
+from howsure.lm.model import LanguageModel
+from howsure.methods import checkpoint
+
+DEVICE = os.environ.get("HOWSURE_TEST_DEVICE", "cuda")
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a CUDA device"
+    ),
+]
+
+
+def on_gpu(architecture: str, engine: str, dtype: torch.dtype, **settings: int) -> LanguageModel:
+    model = make_model(architecture, **settings).to(DEVICE, dtype)
+    return LanguageModel(model, make_tokenizer(), name=f"random-{architecture}", engine=engine)
+
+
+@pytest.fixture(scope="module", params=["llama", "mistral", "mistral-wide"])
+def kind(request: pytest.FixtureRequest) -> tuple[str, dict[str, int]]:
+    window = {"sliding_window": 400} if request.param == "mistral-wide" else {}
+    return request.param.split("-")[0], window
+
+
+@pytest.fixture
+def pair(kind: tuple[str, dict[str, int]]) -> tuple[LanguageModel, LanguageModel]:
+    """The same model twice in float32: fast and plain."""
+    architecture, settings = kind
+    fast, plain = (
+        on_gpu(architecture, engine, torch.float32, **settings) for engine in ("tree", "plain")
+    )
+    return fast, plain
+
+
+@pytest.mark.parametrize("prefixes", [FIXED, SHUFFLED])
+def test_rows_in_float32(pair, prefixes: list[str]) -> None:
+    asked = passages(3, prefixes)
+    for mine, theirs in zip(*(lm.read(asked, WANTS) for lm in pair), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("prefixes", [FIXED, SHUFFLED])
+def test_rows_in_bfloat16_are_as_near_as_rounding_allows(kind, prefixes: list[str]) -> None:
+    """Both paths err against float32; the fast one not more than twice as much as the plain one."""
+    architecture, settings = kind
+    asked = passages(4, prefixes)
+    exact, plain, fast = (
+        on_gpu(architecture, engine, dtype, **settings).read(asked, [Hidden(Place.QUERY)])[0]
+        for engine, dtype in (
+            ("plain", torch.float32),
+            ("plain", torch.bfloat16),
+            ("tree", torch.bfloat16),
+        )
+    )
+    allowed, found = (np.sqrt(((x - exact) ** 2).mean()) for x in (plain, fast))
+    assert found <= 2 * allowed + 1e-6, f"{found} against {allowed}"
+
+
+def test_generation(pair) -> None:
+    asked = passages(5, FIXED, each=8)
+    mine, theirs = (lm.generate(asked, max_tokens=7) for lm in pair)
+    assert [g.text for g in mine] == [g.text for g in theirs]
+    np.testing.assert_allclose(
+        [g.log_probability for g in mine], [g.log_probability for g in theirs], atol=1e-3
+    )
+
+
+def test_gradients(pair) -> None:
+    asked = passages(6, SHUFFLED, each=3)
+    found = []
+    for lm in pair:
+        adapter = lm.adapters.add(LoraSettings(dropout=0.0), seed=0)
+        weights = lm.adapters.weights(adapter)
+        with torch.no_grad():
+            for k, w in enumerate(weights):
+                noise = torch.randn(w.shape, generator=torch.Generator().manual_seed(k))
+                w.copy_(noise * 0.1)
+        with lm.training(adapter):
+            rows, _, last = lm.answer_rows(asked, Place.QUERY)
+            loss = lm.logits(rows).log_softmax(-1).square().mean() + last.square().mean()
+            found.append(torch.autograd.grad(loss, weights))
+    largest = max(float(g.abs().max()) for g in found[1])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=3e-5 * largest, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", ["zero_shot", "probe", "lora", "lora_prompt"])
+def test_methods_say_probabilities(kind, method: str, dtype: torch.dtype) -> None:
+    architecture, settings = kind
+    lm = on_gpu(architecture, "auto", dtype, **settings)
+    spec = methods.spec_from(method, {} if method == "zero_shot" else QUICK)
+    p = methods.fit(spec, lm, TRAIN, VALID, seed=5).p_correct(ANSWERS)
+    assert p.shape == (len(ANSWERS),) and np.all((p >= 0) & (p <= 1)) and p.std() > 0
+
+
+def test_a_training_killed_goes_on_with_the_same_dropout(monkeypatch) -> None:
+    """A GPU's sums may come in any order, so the same bits are not asked for."""
+    lm = on_gpu("llama", "auto", torch.float32)
+    monkeypatch.setattr(checkpoint, "_LEAST", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", math.inf)
+    settings = {"schedule": QUICK["schedule"], "adapter": {"dropout": 0.3}}
+    spec = methods.spec_from("lora", settings)
+    kept = Stopping(3)
+    whole = methods.fit(spec, lm, TRAIN, VALID, seed=5)
+    with pytest.raises(Stopped):
+        methods.fit(spec, lm, TRAIN, VALID, seed=5, checkpoint=kept)
+    torch.cuda.manual_seed_all(99)
+    again = methods.fit(spec, lm, TRAIN, VALID, seed=5, checkpoint=kept)
+    for (_, a), (_, b) in zip(whole.fitted.curve, again.fitted.curve, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    np.testing.assert_allclose(again.p_correct(ANSWERS), whole.p_correct(ANSWERS), atol=1e-3)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[int]:
+    """What is left of the device: so many bytes more than what is held now."""
+    room = 40 * 2**20
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + room) / total)
+    yield room
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.skipif(DEVICE != "cuda", reason="needs CUDA's allocator")
+def test_memory_that_runs_out_halves_the_packs(caplog, request) -> None:
+    """The allocator really refuses; the rows are those that a large memory gives."""
+    lm = on_gpu("llama", "tree", torch.float32)
+    asked = passages(7, FIXED, each=600)
+    whole = lm.read(asked, WANTS)
+    torch.cuda.empty_cache()
+    request.getfixturevalue("little_memory")
+    again = lm.read(asked, WANTS)
+    assert "out of memory with" in caplog.text
+    for mine, theirs in zip(again, whole, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5, rtol=1e-5)
