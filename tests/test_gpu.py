@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from howsure.lm import Hidden, Place
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.model import LanguageModel
 from howsure.methods import checkpoint
+from howsure.types import GradedAnswer
 
 DEVICE = os.environ.get("HOWSURE_TEST_DEVICE", "cuda")
 
@@ -105,13 +107,21 @@ def test_gradients(pair) -> None:
         torch.testing.assert_close(a, b, atol=3e-5 * largest, rtol=1e-3)
 
 
+def as_letters(graded: list[GradedAnswer]) -> list[GradedAnswer]:
+    """The same as if each were a letter of a multiple choice."""
+    changes = {"format": "choice", "choose_by": "letter", "choice": 0, "text": "a"}
+    return [replace(g, answer=replace(g.answer, **changes)) for g in graded]
+
+
+@pytest.mark.parametrize("letters", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("method", ["zero_shot", "probe", "lora", "lora_prompt"])
-def test_methods_say_probabilities(kind, method: str, dtype: torch.dtype) -> None:
+def test_methods_say_probabilities(kind, method: str, dtype: torch.dtype, letters: bool) -> None:
     architecture, settings = kind
     lm = on_gpu(architecture, "auto", dtype, **settings)
     spec = methods.spec_from(method, {} if method == "zero_shot" else QUICK)
-    p = methods.fit(spec, lm, TRAIN, VALID, seed=5).p_correct(ANSWERS)
+    train, valid = map(as_letters, (TRAIN, VALID)) if letters else (TRAIN, VALID)
+    p = methods.fit(spec, lm, train, valid, seed=5).p_correct(ANSWERS)
     assert p.shape == (len(ANSWERS),) and np.all((p >= 0) & (p <= 1)) and p.std() > 0
 
 

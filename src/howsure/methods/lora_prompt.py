@@ -100,7 +100,7 @@ def fit(
         loss = cross_entropy(lm.logits(last, options), y[batch])
         if not spec.divergence_weight:
             return loss
-        base = torch.cat([reference[i] for i in batch]).to(lm.device)
+        base = torch.cat([reference[i] for i in batch]).to(lm.device, lm.dtype)
         with torch.no_grad():
             log_q = lm.logits(base).log_softmax(-1)
         divergence = jensen_shannon(lm.logits(rows).log_softmax(-1), log_q).sum() / len(batch)
