@@ -18,7 +18,7 @@ from test_engine import FIXED, SHUFFLED, WANTS, passages
 from test_methods import ANSWERS, QUICK, TRAIN, VALID, Stopped, Stopping
 
 from howsure import methods
-from howsure.lm import Hidden, Place
+from howsure.lm import Hidden, Place, kernels
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.model import LanguageModel
 from howsure.methods import checkpoint
@@ -152,6 +152,23 @@ def little_memory() -> Iterator[int]:
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + room) / total)
     yield room
     torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.skipif(DEVICE != "cuda", reason="needs CUDA's kernels")
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("rows", [64, 200])
+def test_the_backward_kernel_agrees_with_products(causal: bool, rows: int) -> None:
+    """In bfloat16, grouped queries; the error is that of its rounding."""
+    draw = torch.Generator("cuda").manual_seed(rows)
+    how = {"device": "cuda", "dtype": torch.bfloat16, "generator": draw}
+    q, grad = (torch.randn(2, 8, rows, 64, **how) for _ in range(2))
+    k, v = (torch.randn(2, 2, rows, 64, **how) for _ in range(2))
+    given = {"is_causal": causal, "mask": None, "scale": 0.125}
+    out, lse = kernels.attend(q, k, v, **given)
+    found = kernels.attend_backward(grad, q, k, v, out, lse, **given)
+    expected = kernels.by_products_backward(grad, q, k, v, out, lse, **given)
+    for a, b in zip(found, expected, strict=True):
+        assert float((a - b).abs().max()) <= 0.02 * float(b.abs().max())
 
 
 @pytest.mark.skipif(DEVICE != "cuda", reason="needs CUDA's allocator")

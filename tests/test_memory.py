@@ -63,6 +63,34 @@ def test_what_continues_a_wave_is_read_in_halves(lm, monkeypatch):
     np.testing.assert_allclose(read(), expected, atol=1e-5)
 
 
+def test_what_does_not_fit_grows_in_halves(lm, monkeypatch):
+    """Steps of more than four sequences fail: the answers are the same."""
+    asked = [Passage(p.prefix, p.question) for p in PASSAGES]
+    expected = lm.generate(asked, max_tokens=6)
+    if lm.engine == "plain":
+        pytest.skip("the plain path generates through the library's own loop")
+    sizes, step = [], lm._reader.step
+
+    def limited(tokens, state):
+        sizes.append(len(tokens))
+        if sizes[-1] > 4:
+            raise torch.OutOfMemoryError("out of memory")
+        return step(tokens, state)
+
+    monkeypatch.setattr(lm._reader, "step", limited)
+    found = lm.generate(asked, max_tokens=6)
+    assert max(sizes) > 4
+    assert [(g.text, g.tokens) for g in found] == [(g.text, g.tokens) for g in expected]
+    np.testing.assert_allclose(
+        [g.log_probability for g in found], [g.log_probability for g in expected], atol=1e-4
+    )
+    again = [
+        Passage(p.prefix, p.question, " " + g.text, " Ok?")
+        for p, g in zip(PASSAGES, found, strict=True)
+    ]
+    assert np.isfinite(lm.read(again, WANTS)[0]).all()
+
+
 def test_one_prompt_that_does_not_fit_is_an_error(lm, monkeypatch):
     small(lm, monkeypatch)
     with pytest.raises(torch.OutOfMemoryError):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from howsure.lm.cascade import Layout, Memory, installed
 from howsure.lm.decoding import Decoding, grow_greedily
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
+from howsure.lm.planning import batches_by_length
 from howsure.lm.stops import Stops
 from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
 
@@ -25,6 +26,9 @@ _PACKS_A_WAVE = 4
 
 Rows = dict[int, Tensor]
 """Layer → (rows, hidden size); -1 is after the final norm."""
+
+_GROWING = 2
+"""Times the tokens of a pack: what sequences that grow together may hold of their own."""
 
 
 class TreeReader:
@@ -187,20 +191,38 @@ class TreeWave:
     ) -> list[tuple[list[int], float]]:
         """Greedy continuations of sequences whose last rows are wanted: new token ids up to a stop
         or `max_tokens`, and the sum of their log-probabilities."""
-        ends = torch.cat([leaf.rows[-1][-1:] for leaf in self._leaves])
-        made, nodes = grow_greedily(
-            self._leaves,
-            ends,
-            self._reader.step,
-            logits,
-            max_tokens=max_tokens,
-            stops=stops,
-            dtype=ends.dtype,
-        )
-        for i, node in nodes.items():
-            ids = [*self._known[i][0][1], *node.ids]
-            self._known[i].append((node, ids))
-        return made
+        made: dict[int, tuple[list[int], float]] = {}
+        # Each sequence's own tokens are copied, those of all at the width of the longest.
+        lengths = [len(leaf.ids) + max_tokens for leaf in self._leaves]
+        waiting = list(batches_by_length(lengths, _GROWING * self._reader.budget.tokens))
+        while waiting:
+            some = sorted(waiting.pop())  # neighbours in the tree share what they are given
+            leaves = [self._leaves[i] for i in some]
+            ends = torch.cat([leaf.rows[-1][-1:] for leaf in leaves])
+            try:
+                grown, nodes = grow_greedily(
+                    leaves,
+                    ends,
+                    self._reader.step,
+                    logits,
+                    max_tokens=max_tokens,
+                    stops=stops,
+                    dtype=ends.dtype,
+                )
+            except (RuntimeError, MemoryError) as error:
+                if len(some) == 1 or not is_out_of_memory(error):
+                    raise
+                refused = sum(lengths[i] for i in some)
+            else:
+                made |= dict(zip(some, grown, strict=True))
+                for k, node in nodes.items():
+                    known = self._known[some[k]]
+                    known.append((node, [*known[0][1], *node.ids]))
+                continue
+            self._reader.budget.refused(refused)  # the error holds memory no longer
+            give_back()
+            waiting += map(list, halves(some))
+        return [made[i] for i in range(len(self._leaves))]
 
     def _continue(
         self, known: Sequence[tuple[Node, list[int]]], ask: Ask, layers: Sequence[int]

@@ -54,6 +54,15 @@ def attend_backward(
             grad, q, k, v, out, lse, 0.0, is_causal, attn_mask=mask, scale=scale
         )
         return dq, dk, dv
+    if _fits_flash(q, mask):
+        # Its state of random numbers is that of a dropout that there is not.
+        none = torch.zeros(2, dtype=torch.uint64, device=q.device)
+        dq, dk, dv = _aten._scaled_dot_product_flash_attention_backward(
+            *(grad.to(q.dtype), q, *_expanded(q, k, v), out, lse),
+            *(None, None, q.shape[2], k.shape[2], 0.0, is_causal, none, none[0]),
+            scale=scale,
+        )
+        return dq, _summed(dk, k), _summed(dv, v)
     return by_products_backward(
         grad, q, k, v, out, lse, is_causal=is_causal, mask=mask, scale=scale
     )
@@ -66,8 +75,7 @@ def by_products(
     scores = _scores(q, k, is_causal, mask, scale)
     lse = scores.logsumexp(-1)
     p = (scores - lse.clamp(min=torch.finfo(lse.dtype).min).unsqueeze(-1)).exp()
-    _, values = _expanded(q, k, v)
-    return (p.to(v.dtype) @ values), lse
+    return _grouped_product(p.to(v.dtype), v), lse
 
 
 def by_products_backward(
@@ -90,20 +98,26 @@ def by_products_backward(
     ds = p * (dp - (grad * out.float()).sum(-1, keepdim=True)) * scale
     dq = ds @ keys
     dk, dv = ds.transpose(-1, -2) @ q.float(), p.transpose(-1, -2) @ grad
-    shape = (k.shape[0], k.shape[1], -1, *k.shape[2:])
-    return (
-        dq.to(q.dtype),
-        dk.view(shape).sum(2).to(k.dtype),
-        dv.view(shape).sum(2).to(v.dtype),
-    )
+    return dq.to(q.dtype), _summed(dk, k), _summed(dv, v)
 
 
 def _scores(q: Tensor, k: Tensor, is_causal: bool, mask: Tensor | None, scale: float) -> Tensor:
-    scores = (q.float() @ _expanded(q, k)[0].float().transpose(-1, -2)) * scale
+    scores = _grouped_product(q.float(), k.float().transpose(-1, -2)) * scale
     if is_causal:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         scores = scores.masked_fill(later, -math.inf)
     return scores if mask is None else scores + mask
+
+
+def _grouped_product(a: Tensor, b: Tensor) -> Tensor:
+    """(b, heads, rows, x) @ (b, kv heads, x, y), each of the second for a group of the first's."""
+    grouped = a.reshape(a.shape[0], b.shape[1], -1, a.shape[-1]) @ b
+    return grouped.view(*a.shape[:-1], b.shape[-1])
+
+
+def _summed(grad: Tensor, like: Tensor) -> Tensor:
+    """Gradients of keys or values that were expanded: those of a group add up."""
+    return grad.view(*like.shape[:2], -1, *like.shape[2:]).sum(2).to(like.dtype)
 
 
 def _expanded(q: Tensor, *tensors: Tensor) -> list[Tensor]:
@@ -112,4 +126,5 @@ def _expanded(q: Tensor, *tensors: Tensor) -> list[Tensor]:
 
 
 def _fits_flash(q: Tensor, mask: Tensor | None) -> bool:
-    return mask is None and q.dtype in (torch.float16, torch.bfloat16) and q.shape[-1] <= 256
+    half, size = q.dtype in (torch.float16, torch.bfloat16), q.shape[-1]
+    return q.is_cuda and mask is None and half and size <= 256 and size % 8 == 0
