@@ -57,8 +57,10 @@ def attend_backward(
     if _fits_flash(q, mask):
         # Its state of random numbers is that of a dropout that there is not.
         none = torch.zeros(2, dtype=torch.uint64, device=q.device)
+        # The kernel takes the log-sum-exp for dense, whatever its strides say.
+        tensors = (grad.to(q.dtype), q, *_expanded(q, k, v), out, lse)
         dq, dk, dv = _aten._scaled_dot_product_flash_attention_backward(
-            *(grad.to(q.dtype), q, *_expanded(q, k, v), out, lse),
+            *(x.contiguous() for x in tensors),
             *(None, None, q.shape[2], k.shape[2], 0.0, is_causal, none, none[0]),
             scale=scale,
         )
