@@ -188,8 +188,9 @@ class Processes(Generic[Job, Result]):
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.connection.close()
-            worker.process.terminate()  # nothing is lost: what is there was written whole
+            worker.connection.close()  # by which one that has nothing to do ends itself
+            if worker.job is not None:
+                worker.process.terminate()  # nothing is lost: what is there was written whole
         for worker in self._workers:
             worker.process.join(timeout=10)
             if worker.process.is_alive():
