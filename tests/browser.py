@@ -15,6 +15,7 @@ from typing import Any
 
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SWITCHES = (
@@ -73,6 +74,13 @@ def open_page(driver: Chrome, path: Path) -> None:
     console(driver)
     requests(driver)
     driver.get(path.resolve().as_uri())
+    # On a busy machine `get` has been seen to return while the page was still being read.
+    WebDriverWait(driver, 30).until(
+        lambda d: (
+            d.execute_script("return document.readyState + ' ' + location.protocol")
+            == "complete file:"
+        )
+    )
 
 
 def console(driver: Chrome) -> list[str]:

@@ -415,7 +415,15 @@ def _outcome(done: Sequence[UnitResult], failures: Sequence[Failure]) -> dict[st
 
 def _prompting_notes(done: Sequence[UnitResult]) -> list[str]:
     """How each model was asked, and where prompts were too long for all their examples."""
-    notes = [f"{r.model} ({r.format}) was {r.card['prompting']}" for r in done]
+    how: dict[str, dict[str, None]] = {}
+    for r in done:
+        same = {o.card["prompting"] for o in done if o.model == r.model} == {r.card["prompting"]}
+        name = r.model if same else f"{r.model} ({r.format})"
+        how.setdefault(r.card["prompting"], {})[name] = None
+    notes = [
+        f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} {prompting}"
+        for prompting, names in how.items()
+    ]
     slow = {r.model: r.card["engine_note"] for r in done if r.card["engine_note"]}
     notes += [f"{model}: {note}" for model, note in slow.items()]
     for r in done:
