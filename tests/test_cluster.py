@@ -8,7 +8,7 @@ import sys
 import pytest
 import toy_work
 
-from howsure import scheduler
+from howsure import grader_check, scheduler
 from howsure.cluster import Actors, OnRay, _Actor
 from howsure.errors import UsageError
 from howsure.workers import Failure
@@ -79,6 +79,12 @@ def test_a_worker_without_a_place_keeps_nobody_waiting(cluster, tmp_path):
     """Three are wanted where two fit: the others do the work, and the run ends."""
     found = carry_out(cluster, tmp_path, [("double", i) for i in range(5)], workers=3)
     assert [r[0] for r in found] == [0, 2, 4, 6, 8]
+
+
+def test_a_single_job_waits_for_a_worker(cluster, tmp_path):
+    """The grader's check gives its job to whoever comes first; at first nobody is there."""
+    asked = Actors(tmp_path, 1, threads=1, memory=10**8, address=cluster.address)
+    assert grader_check._ask(OnRay(toy_work.approve, asked)) == [True, None]
 
 
 def test_a_machine_that_does_not_see_the_store_is_told(tmp_path):

@@ -93,22 +93,25 @@ def test_generation_is_that_of_the_plain_path(pair, prefixes: list[str], monkeyp
     )
 
 
+def gradients(lm: LanguageModel, asked: list[Passage]) -> tuple[float, list[torch.Tensor]]:
+    """A loss of all kinds of rows, and what it says of a new adapter's weights."""
+    adapter = lm.adapters.add(LoraSettings(dropout=0.0), seed=0)
+    weights = lm.adapters.weights(adapter)
+    with torch.no_grad():
+        for k, w in enumerate(weights):  # B is 0 in a new adapter: nothing would reach A
+            w.copy_(torch.randn(w.shape, generator=torch.Generator().manual_seed(k)) * 0.1)
+    with lm.training(adapter):
+        rows, _, last = lm.answer_rows(asked, Place.QUERY)
+        loss = lm.logits(rows).log_softmax(-1).square().mean() + last.square().mean()
+        found = list(torch.autograd.grad(loss, weights))
+    lm.adapters.remove(adapter)
+    return float(loss.detach()), found
+
+
 @pytest.mark.parametrize("prefixes", [[""], FIXED, SHUFFLED])
 def test_gradients_are_those_of_the_plain_path(pair, prefixes: list[str]) -> None:
     asked = passages(2, prefixes, each=3)
-    found = []
-    for lm in pair:
-        adapter = lm.adapters.add(LoraSettings(dropout=0.0), seed=0)
-        weights = lm.adapters.weights(adapter)
-        with torch.no_grad():
-            for k, w in enumerate(weights):  # B is 0 in a new adapter: nothing would reach A
-                w.copy_(torch.randn(w.shape, generator=torch.Generator().manual_seed(k)) * 0.1)
-        with lm.training(adapter):
-            rows, _, last = lm.answer_rows(asked, Place.QUERY)
-            loss = lm.logits(rows).log_softmax(-1).square().mean() + last.square().mean()
-            found.append((float(loss.detach()), torch.autograd.grad(loss, weights)))
-        lm.adapters.remove(adapter)
-    (loss, mine), (expected, theirs) = found
+    (loss, mine), (expected, theirs) = (gradients(lm, asked) for lm in pair)
     assert loss == pytest.approx(expected, rel=1e-5)
     largest = max(float(g.abs().max()) for g in theirs)
     for a, b in zip(mine, theirs, strict=True):

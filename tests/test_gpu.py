@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_model, make_tokenizer
-from test_engine import FIXED, SHUFFLED, WANTS, passages
+from test_engine import FIXED, SHUFFLED, WANTS, gradients, passages
 from test_methods import ANSWERS, QUICK, TRAIN, VALID, Stopped, Stopping
 
 from howsure import methods
 from howsure.lm import Hidden, Place, kernels
-from howsure.lm.adapters import LoraSettings
 from howsure.lm.model import LanguageModel
 from howsure.methods import checkpoint
 from howsure.types import GradedAnswer
@@ -90,20 +89,9 @@ def test_generation(pair) -> None:
 
 def test_gradients(pair) -> None:
     asked = passages(6, SHUFFLED, each=3)
-    found = []
-    for lm in pair:
-        adapter = lm.adapters.add(LoraSettings(dropout=0.0), seed=0)
-        weights = lm.adapters.weights(adapter)
-        with torch.no_grad():
-            for k, w in enumerate(weights):
-                noise = torch.randn(w.shape, generator=torch.Generator().manual_seed(k))
-                w.copy_(noise * 0.1)
-        with lm.training(adapter):
-            rows, _, last = lm.answer_rows(asked, Place.QUERY)
-            loss = lm.logits(rows).log_softmax(-1).square().mean() + last.square().mean()
-            found.append(torch.autograd.grad(loss, weights))
-    largest = max(float(g.abs().max()) for g in found[1])
-    for a, b in zip(*found, strict=True):
+    (_, mine), (_, theirs) = (gradients(lm, asked) for lm in pair)
+    largest = max(float(g.abs().max()) for g in theirs)
+    for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=3e-5 * largest, rtol=1e-3)
 
 

@@ -58,6 +58,11 @@ class Tasks:
         return [self.made[i] for i in range(len(self.tasks))]
 
 
+def approve(job, report):
+    """Work that takes any job."""
+    return [True, None]
+
+
 def do(job, report):
     kind, value = job.kind, job.value
     report("work", 0, 2)

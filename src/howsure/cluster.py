@@ -238,7 +238,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _ray() -> Any:
-    # Both are read when Ray is imported: nothing is reported to its makers, no start is delayed.
+    # Both are read when Ray is imported: nothing is reported to its makers, and workers without a
+    # GPU of their own find the variables about GPUs as they are, without a warning of that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:

@@ -90,6 +90,8 @@ def check_grader(
 
 def _ask(executor: Executor[Asking, Verdicts]) -> Verdicts | Failure:
     try:
+        while not executor.idle():  # actors of a cluster take their time to come
+            executor.wait(lambda *_: None)
         executor.start(None, Asking(""))
         while True:
             for _, result in executor.wait(lambda *_: None):
