@@ -26,8 +26,8 @@ from howsure.lm.merging import find_adapter, read_for
 from howsure.lm.names import fill_in
 from howsure.lm.precision import pick_device, pick_dtype, threads
 from howsure.lm.published import find_query_adapter
-from howsure.means import Means, Wanted, find_means, hire
 from howsure.outcome import UnitResult
+from howsure.placement import Placement, Wanted, find_placement, hire
 from howsure.plan import Plan, prepare
 from howsure.progress import Display, display
 from howsure.shards import Damage, Shards
@@ -112,9 +112,9 @@ def run(
     Afterwards one model, format or method that fails does not take the others with it: they are in
     `failures`; RunFailed when nothing is left. `show` is told of the progress (None: a display on
     standard error), `at_once` says how many workers there are (None: as many as cores, memory and
-    work allow), `executor` where they are, `threads_each` how many threads each has (see `means`).
-    `cache` is a folder in which runs share what they make (None: each keeps
-    its own); with `recompute=False` a damaged piece of it is refused instead of made again.
+    work allow), `executor` where they are, `threads_each` how many threads each has (see
+    `placement`). `cache` is a folder in which runs share what they make (None: each keeps its own);
+    with `recompute=False` a damaged piece of it is refused instead of made again.
     `limits` says how much is asked of servers at once, and how long. `grader_check` is a file of
     human-labelled pairs (see `agreement`): how far the grader agrees with them is measured before
     anything is asked, and told.
@@ -131,15 +131,15 @@ def run(
         directory.manifest.unlink(missing_ok=True)
         shards = _open_store(cache or directory.store, recompute)
         units = _units(spec, plan, names)
-        means = find_means(spec, units, wanted, _threads_before(directory), shards.root)
-        card = _card(spec, plan, means)
+        placement = find_placement(spec, units, wanted, _threads_before(directory), shards.root)
+        card = _card(spec, plan, placement)
         grid, show = _grid(units, shards, directory, card, show)
         with _watched(directory, card, show):
             if grader_check:
                 card["grader_check"] = _checked_grader(
-                    GraderCheck(spec, pairs, shards, limits or Limits()), units, means, show
+                    GraderCheck(spec, pairs, shards, limits or Limits()), units, placement, show
                 )
-            _carry_out(grid, Worker(tuple(units), shards, limits or Limits()), means, show)
+            _carry_out(grid, Worker(tuple(units), shards, limits or Limits()), placement, show)
             results = list(grid.results())
             done = [r for r in results if isinstance(r, UnitResult)]
             failures = _failures(units, results)
@@ -211,23 +211,23 @@ def _grid(
 
 
 def _checked_grader(
-    work: GraderCheck, units: Sequence[Unit], means: Means, show: Display
+    work: GraderCheck, units: Sequence[Unit], placement: Placement, show: Display
 ) -> dict[str, Any]:
     """The grader's agreement with people, measured where the run's own work is done."""
     show.say("measuring the grader")
-    with threads(means.threads if means.in_process else None):
-        found = check_grader(work, units[0].grader, lambda: hire(work, means, 1))
+    with threads(placement.threads if placement.in_process else None):
+        found = check_grader(work, units[0].grader, lambda: hire(work, placement, 1))
     if isinstance(found, Failure):
         raise RunFailed(found)
     return found
 
 
-def _carry_out(grid: Grid, worker: Worker, means: Means, show: Display) -> None:
+def _carry_out(grid: Grid, worker: Worker, placement: Placement, show: Display) -> None:
     def on_ready(waiting: int) -> None:
         show.reused(grid.reused.total(), grid.foreseen().total())
 
-    with threads(means.threads if means.in_process else None):
-        scheduler.carry_out(grid, lambda: hire(worker, means), on_ready=on_ready)
+    with threads(placement.threads if placement.in_process else None):
+        scheduler.carry_out(grid, lambda: hire(worker, placement), on_ready=on_ready)
 
 
 @contextmanager
@@ -367,7 +367,7 @@ def _report(
     )
 
 
-def _card(spec: RunSpec, plan: Plan, means: Means) -> dict[str, Any]:
+def _card(spec: RunSpec, plan: Plan, placement: Placement) -> dict[str, Any]:
     """What is known before the work begins."""
     return {
         "howsure": metadata_version("howsure"),
@@ -378,9 +378,9 @@ def _card(spec: RunSpec, plan: Plan, means: Means) -> dict[str, Any]:
             "formats": list(plan.formats),
             "choose_by": plan.choose_by if "choice" in plan.formats else None,
             "shots": max(map(len, plan.examples.values()), default=0),
-            "executor": means.executor,
-            "workers": means.workers,
-            "threads_each": means.threads,
+            "executor": placement.executor,
+            "workers": placement.workers,
+            "threads_each": placement.threads,
             "grader": label(spec.grader) if "open" in plan.formats else None,
         },
         "questions": dict(plan.card),
@@ -389,7 +389,7 @@ def _card(spec: RunSpec, plan: Plan, means: Means) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: metadata_version(name) for name in _LIBRARIES},
         },
-        "machine": {"system": platform.platform(), "cores": means.cores},
+        "machine": {"system": platform.platform(), "cores": placement.cores},
     }
 
 

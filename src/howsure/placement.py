@@ -1,4 +1,4 @@
-"""With what a run is carried out: how many workers, of how many threads, and where they are."""
+"""How a run is placed: how many workers, of how many threads each, and where they are."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Placement:
     """What was found of it."""
 
     executor: str
@@ -71,9 +71,9 @@ class Means:
         return self.executor == "process"
 
 
-def find_means(
+def find_placement(
     spec: RunSpec, units: Sequence[Unit], wanted: Wanted, before: int | None, folder: Path
-) -> Means:
+) -> Placement:
     """How many workers, of how many threads each.
 
     Each GPU is one worker's. On a CPU several processes of one thread get more done than one
@@ -98,7 +98,7 @@ def find_means(
     executor = wanted.executor
     if executor == "auto":
         executor = "process" if count == 1 else "processes"
-    return Means(
+    return Placement(
         executor,
         wanted.workers if executor == "ray" else 1 if executor == "process" else count,
         threads,
@@ -111,21 +111,28 @@ def find_means(
     )
 
 
-def hire(work: Work[Job, Result], means: Means, most: int | None = None) -> Executor[Job, Result]:
+def hire(
+    work: Work[Job, Result], placement: Placement, most: int | None = None
+) -> Executor[Job, Result]:
     """The workers, at most so many of them. Raises UsageError where there can't be any."""
-    if means.in_process:
+    if placement.in_process:
         return InProcess(work)
-    if means.executor == "ray":
+    if placement.executor == "ray":
         from howsure.cluster import Actors, OnRay
 
-        count = min(filter(None, (means.workers, most)), default=None)
+        count = min(filter(None, (placement.workers, most)), default=None)
         asked = Actors(
-            means.folder, count, means.threads, means.needs, means.on_gpu, means.ray_address
+            placement.folder,
+            count,
+            placement.threads,
+            placement.needs,
+            placement.on_gpu,
+            placement.ray_address,
         )
         return OnRay(work, asked)
-    count = means.workers or 1
-    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in means.gpus] or [{}] * count
-    return Processes(work, places[: min(most or count, count)], means.threads)
+    count = placement.workers or 1
+    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in placement.gpus] or [{}] * count
+    return Processes(work, places[: min(most or count, count)], placement.threads)
 
 
 def _cores() -> int:
