@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,21 +159,33 @@ class Trial:
         if process.poll() is not None:
             return
         self.at = events[-1]["stage"] if len(events) > lines else "starting"
-        with killed.log_of(self.output).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"what": "kill", "key": "", "stage": target}) + "\n")
         self.killed = 1
         found = [*actors()] if self.cluster else [*workers_of(process.pid)]
         if target == "machine":
-            self.cluster.remove_node(self.cluster.list_all_nodes()[-1], allow_graceful=False)
+            machine = self.cluster.list_all_nodes()[-1]
+            raylet = machine.all_processes["raylet"][0].process.pid
+            self._note_kill(target, [pid for pid in found if raylet in ancestors(pid)])
+            self.cluster.remove_node(machine, allow_graceful=False)
             self.cluster.add_node(num_cpus=1)
-        elif target == "worker" and found:
-            os.kill(rng.choice(found), signal.SIGKILL)
-        elif target == "group":
+            return
+        if target == "worker" and found:
+            one = rng.choice(found)
+            self._note_kill(target, [one])
+            os.kill(one, signal.SIGKILL)
+            return
+        self._note_kill(target, None)
+        if target == "group":
             with_group(process.pid, signal.SIGKILL)
         else:
             process.kill()
 
-    def _log(self) -> list[dict[str, str]]:
+    def _note_kill(self, target: str, pids: list[int] | None) -> None:
+        """A line in the log: which workers the kill takes; None: all of the run."""
+        line = {"what": "kill", "key": "", "stage": target, "pids": pids}
+        with killed.log_of(self.output).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _log(self) -> list[dict[str, Any]]:
         try:
             lines = killed.log_of(self.output).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -181,26 +193,29 @@ class Trial:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def again_and_lost(events: Sequence[dict[str, str]]) -> tuple[list[int], int]:
-    """Of each kill, how many jobs that were at work then were begun again; and how many jobs were
+def again_and_lost(events: Sequence[Mapping[str, Any]]) -> tuple[list[int], int]:
+    """Of each kill, how many jobs that its workers were at were begun again; and how many jobs were
     begun again although they had ended."""
-    at_work, ended, lost = set[str](), set[str](), 0
+    at_work, hit = dict[str, int](), dict[str, int]()
+    ended, lost = set[str](), 0
     kills: list[int] = []
-    hit: dict[str, int] = {}
     for event in events:
         key = event["key"]
         match event["what"]:
             case "kill":
-                hit |= dict.fromkeys(at_work, len(kills))
+                pids = event["pids"]
+                for taken in [k for k, pid in at_work.items() if pids is None or pid in pids]:
+                    hit[taken] = len(kills)
+                    del at_work[taken]
                 kills.append(0)
             case "begin":
                 lost += key in ended
                 if key in hit:
                     kills[hit.pop(key)] += 1
-                at_work.add(key)
+                at_work[key] = event["pid"]
             case "end":
                 ended.add(key)
-                at_work.discard(key)
+                at_work.pop(key, None)
                 hit.pop(key, None)
     return kills, lost
 
@@ -232,6 +247,17 @@ def workers_of(pid: int) -> Iterator[int]:
             line = Path(f"/proc/{child}/cmdline").read_bytes()
             if b"spawn_main" in line:
                 yield child
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    """The parents of a process, the nearest first."""
+    while pid > 1:
+        try:
+            after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
+        except OSError:
+            return
+        pid = int(after_name.split()[1])
+        yield pid
 
 
 def actors() -> Iterator[int]:

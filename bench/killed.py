@@ -8,6 +8,7 @@ Exit code 0 when all of it is done.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Logged(Worker):
         return made
 
     def _log(self, what: str, job: AnyJob) -> None:
-        event = {"what": what, "key": job.key, "stage": job.stage}
+        event = {"what": what, "key": job.key, "stage": job.stage, "pid": os.getpid()}
         with log_of(self.store.root.parent).open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")  # one write, which a kill can't part
 

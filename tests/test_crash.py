@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench.crash import again_and_lost
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -27,6 +28,22 @@ def test_nothing_is_lost_when_a_run_is_killed(workers):
     assert (found["lost"], found["duplicated"]) == (0, 0)
     assert found["differing_bytes"] == {"predictions.parquet": 0, "scores.csv": 0}
     assert found["most_a_kill"] <= workers, "each worker's job, and nothing else, is begun again"
+
+
+def test_a_kill_answers_for_the_jobs_of_the_workers_it_took():
+    def event(what, key, pid):
+        return {"what": what, "key": key, "pid": pid}
+
+    both = [
+        event("begin", "a", 1),
+        event("begin", "b", 2),
+        {"what": "kill", "key": "", "pids": [1]},
+    ]
+    again = [event("begin", "a", 3), {"what": "kill", "key": "", "pids": None}]
+    assert again_and_lost([*both, event("end", "b", 2), event("begin", "a", 3)]) == ([1], 0)
+    assert again_and_lost([*both, *again, event("begin", "a", 4)]) == ([1, 1], 0)
+    assert again_and_lost([*both, *again, event("begin", "b", 4)]) == ([1, 1], 0)
+    assert again_and_lost([*both, event("end", "b", 2), event("begin", "b", 3)])[1] == 1
 
 
 @pytest.mark.slow
