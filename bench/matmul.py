@@ -1,36 +1,54 @@
-"""How much of a work's time the matrix products of its dense layers would take by themselves."""
+"""How much of a work's time its matrix products would take by themselves.
+
+Those of the dense layers and those of attention: a causal segment needs half of its square.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
 
-Shape = tuple[int, int, int]
-"""(rows, inputs, outputs)"""
+from howsure.lm import cascade
+
+Shape = tuple[int, int, int, int]
+"""(how many at once, rows, inputs, outputs); a dense layer is 0 at once: its weight is turned."""
 
 _LEAST_SECONDS = 0.05
 """For how long the products of one shape are repeated to be timed."""
 
 
-class Products(Counter[Shape]):
+class Products(defaultdict[Shape, float]):
     """Which products a work asks for, and how often."""
+
+    def __init__(self) -> None:
+        super().__init__(float)
 
     def add_call(self, module: Any, given: tuple[Any, ...], _: object) -> None:
         x = given[0]
         times = 1
         if torch.is_grad_enabled():  # the gradient of the input, and that of a trained weight
             times += int(x.requires_grad) + int(module.weight.requires_grad)
-        self[x.numel() // x.shape[-1], module.in_features, module.out_features] += times
+        self[0, x.numel() // x.shape[-1], module.in_features, module.out_features] += times
+
+    def add_attention(self, q: Any, k: Any, is_causal: bool, times: int) -> None:
+        """Scores and values, so many times each; the heads of a group share their keys."""
+        batch, heads, rows, size = q.shape
+        groups, keys = k.shape[1:3]
+        share = 0.5 if is_causal else 1.0
+        many, height = batch * groups, rows * heads // groups
+        self[many, height, size, keys] += times * share
+        self[many, height, keys, size] += times * share
 
     @property
-    def flops(self) -> int:
-        return sum(2 * a * b * c * n for (a, b, c), n in self.items())
+    def flops(self) -> float:
+        return sum(2 * max(1, m) * a * b * c * n for (m, a, b, c), n in self.items())
 
     def seconds_alone(self) -> float:
         """Processor seconds for all of them, each shape timed by itself."""
@@ -39,24 +57,40 @@ class Products(Counter[Shape]):
 
 @contextmanager
 def counted(model: nn.Module) -> Iterator[Products]:
-    """Counts the products of all dense layers meanwhile; those of attention are not in it."""
+    """Counts meanwhile the products of all dense layers, and those of the engine's attention."""
     products = Products()
     dense = [m for m in model.modules() if isinstance(m, nn.Linear)]
     handles = [m.register_forward_hook(products.add_call) for m in dense]
+    attend, attend_backward = cascade.attend, cascade.attend_backward
+
+    def forward(q: Any, k: Any, v: Any, **how: Any) -> Any:
+        products.add_attention(q, k, how["is_causal"], 1)
+        return attend(q, k, v, **how)
+
+    def backward(grad: Any, q: Any, k: Any, *more: Any, **how: Any) -> Any:
+        products.add_attention(q, k, how["is_causal"], 2)
+        return attend_backward(grad, q, k, *more, **how)
+
     try:
-        yield products
+        with patch.multiple(cascade, attend=forward, attend_backward=backward):
+            yield products
     finally:
         for handle in handles:
             handle.remove()
 
 
 def _seconds(shape: Shape) -> float:
-    rows, inputs, outputs = shape
-    x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
+    many, rows, inputs, outputs = shape
+    if many:
+        x, weight = torch.randn(many, rows, inputs), torch.randn(many, inputs, outputs)
+        multiply = torch.bmm
+    else:
+        x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
+        multiply = torch.nn.functional.linear
     with torch.inference_mode():
-        torch.nn.functional.linear(x, weight)
+        multiply(x, weight)
         begin, count = time.process_time(), 0
         while (spent := time.process_time() - begin) < _LEAST_SECONDS or count < 2:
-            torch.nn.functional.linear(x, weight)
+            multiply(x, weight)
             count += 1
     return spent / count

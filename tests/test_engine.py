@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,14 +94,17 @@ def test_generation_is_that_of_the_plain_path(pair, prefixes: list[str], monkeyp
     )
 
 
-def gradients(lm: LanguageModel, asked: list[Passage]) -> tuple[float, list[torch.Tensor]]:
+def gradients(
+    lm: LanguageModel, asked: list[Passage], *, dropout: float = 0.0, recompute: bool = False
+) -> tuple[float, list[torch.Tensor]]:
     """A loss of all kinds of rows, and what it says of a new adapter's weights."""
-    adapter = lm.adapters.add(LoraSettings(dropout=0.0), seed=0)
+    torch.manual_seed(0)
+    adapter = lm.adapters.add(LoraSettings(dropout=dropout), seed=0)
     weights = lm.adapters.weights(adapter)
     with torch.no_grad():
         for k, w in enumerate(weights):  # B is 0 in a new adapter: nothing would reach A
             w.copy_(torch.randn(w.shape, generator=torch.Generator().manual_seed(k)) * 0.1)
-    with lm.training(adapter):
+    with lm.training(adapter, recompute=recompute):
         rows, _, last = lm.answer_rows(asked, Place.QUERY)
         loss = lm.logits(rows).log_softmax(-1).square().mean() + last.square().mean()
         found = list(torch.autograd.grad(loss, weights))
@@ -116,6 +120,27 @@ def test_gradients_are_those_of_the_plain_path(pair, prefixes: list[str]) -> Non
     largest = max(float(g.abs().max()) for g in theirs)
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5 * largest, rtol=1e-4)
+
+
+def test_layers_that_run_again_give_the_same_gradients(pair, monkeypatch) -> None:
+    asked = passages(2, FIXED, each=3)
+    calls = []
+
+    def attend(*args: Any, **how: Any) -> Any:
+        calls.append(1)
+        return kernels.attend(*args, **how)
+
+    monkeypatch.setattr(cascade, "attend", attend)
+    for lm in pair:
+        counts, found = [], []
+        for recompute in (False, True):
+            calls.clear()
+            found.append(gradients(lm, asked, dropout=0.1, recompute=recompute))
+            counts.append(len(calls))
+        (loss, kept), (again_loss, again) = found
+        assert loss == again_loss
+        assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
+        assert counts[1] == 2 * counts[0], "each layer's attention runs twice, and is ours"
 
 
 def test_each_token_is_read_once(pair, monkeypatch) -> None:

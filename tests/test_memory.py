@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from howsure.errors import FitError
 from howsure.lm import Hidden, LoadOptions, Passage, Place, load
 from howsure.lm.memory import _AFTER, Budget, halves, is_out_of_memory
 from howsure.methods import training
@@ -159,3 +160,5 @@ def test_a_batch_that_does_not_fit_is_trained_on_in_pieces(fits):
         return weights.detach()
 
     torch.testing.assert_close(trained(fits), trained(4), atol=1e-5, rtol=1e-5)
+    with pytest.raises(FitError, match="even by itself; set the schedule's gradient_checkpointing"):
+        trained(0)

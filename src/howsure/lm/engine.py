@@ -7,7 +7,7 @@ the wanted rows alone pass the query and output projections and the MLP.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from howsure.lm.cascade import Layout, Memory, installed
 from howsure.lm.decoding import Decoding, grow_greedily
+from howsure.lm.layers import decoder_layers, recomputing
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
 from howsure.lm.stops import Stops
@@ -42,6 +43,8 @@ class TreeReader:
         self._layers = decoder_layers(body)
         self.budget = Budget(budget)
         self.tokens_read = 0
+        self._trimmed_to: Tensor | None = None
+        """The wanted rows of the last pass, if its last layer computed them alone."""
 
     def waves(
         self, asks: Sequence[Ask], layers: Sequence[int] = (-1,), *, keep: bool = False
@@ -101,8 +104,10 @@ class TreeReader:
             for layer in layers:
                 if layer != -1:
                     stack.enter_context(self._listening(layer, layout.wanted, deep))
-            if 2 * len(layout.wanted) < len(ids) and not self._checkpoints():
+            self._trimmed_to = None
+            if 2 * len(layout.wanted) < len(ids):
                 layout.trim = len(self._layers) - 1
+                self._trimmed_to = layout.wanted
                 stack.enter_context(_trimmed(self._layers[-1], layout.wanted))
             result = self._body(
                 input_ids=ids[None],
@@ -137,9 +142,17 @@ class TreeReader:
         hidden: Tensor = result.last_hidden_state[0]
         return hidden
 
-    def _checkpoints(self) -> bool:
-        """Whether layers run again in the backward pass, where they would miss the trimming."""
-        return bool(torch.is_grad_enabled() and getattr(self._body, "gradient_checkpointing", 0))
+    def recomputing(self) -> AbstractContextManager[None]:
+        """For a while, layers keep for the backward pass only what goes into them."""
+        return recomputing(self._layers, self._as_in_the_last_pass)
+
+    @contextmanager
+    def _as_in_the_last_pass(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(installed(self._config))
+            if self._trimmed_to is not None:
+                stack.enter_context(_trimmed(self._layers[-1], self._trimmed_to))
+            yield
 
     @contextmanager
     def _listening(self, layer: int, wanted: Tensor, into: Rows) -> Iterator[None]:
@@ -251,15 +264,6 @@ def _looked_at(node: Node, position: int, layers: Sequence[int]) -> bool:
 def _chunks(items: Iterator[list[Node]], size: int) -> Iterator[list[list[Node]]]:
     while chunk := list(islice(items, size)):
         yield chunk
-
-
-def decoder_layers(body: Any) -> nn.ModuleList:
-    """The list of the model's layers. Raises ValueError when there is none of the right length."""
-    count = body.config.get_text_config().num_hidden_layers
-    for module in body.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
-    raise ValueError("no list of decoder layers was found in it")
 
 
 def _gather(leaves: Sequence[tuple[Node, Ask]], layers: Sequence[int]) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -386,16 +386,18 @@ class LanguageModel:
             self._model.train(before)
 
     @contextmanager
-    def training(self, adapter: str) -> Iterator[None]:
+    def training(self, adapter: str, *, recompute: bool = False) -> Iterator[None]:
         """The adapter is active and its dropout on; afterwards the model is as before.
 
-        An adapter whose training fails is removed.
+        With `recompute` the layers keep only what goes into them, and run again in the backward
+        pass. An adapter whose training fails is removed.
         """
         try:
             with self.adapters.using(adapter):
                 self._model.train()
                 try:
-                    yield
+                    with self._reader.recomputing() if recompute else nullcontext():
+                        yield
                 finally:
                     self._model.eval()
         except BaseException:

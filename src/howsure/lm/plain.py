@@ -8,12 +8,14 @@ of the fast path (`engine`), and its stand-in where a model's architecture is no
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteriaList
 
+from howsure.lm.layers import decoder_layers, recomputing
 from howsure.lm.memory import give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
 from howsure.lm.stops import Stops
@@ -91,6 +93,10 @@ class PlainReader:
             ]
             for layer in layers
         }
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """For a while, layers keep for the backward pass only what goes into them."""
+        return recomputing(decoder_layers(self._body), nullcontext)
 
     def read(self, asks: Sequence[Ask], layers: Sequence[int]) -> Rows:
         """As `rows`, in as many passes as the budget asks for."""

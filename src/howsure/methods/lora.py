@@ -85,7 +85,7 @@ def fit(
             logits = head(torch.from_numpy(hidden).to(lm.device)).cpu()
             return float(cross_entropy(logits, check_y))
 
-    with lm.training(adapter):
+    with lm.training(adapter, recompute=spec.schedule.gradient_checkpointing):
         fitted = training.train_loop(
             [*lm.adapters.weights(adapter), *head.parameters()],
             spec.schedule,

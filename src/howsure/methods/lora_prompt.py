@@ -113,7 +113,7 @@ def fit(
             )
         return float(cross_entropy(torch.from_numpy(logp), check_y))
 
-    with lm.training(adapter):
+    with lm.training(adapter, recompute=spec.schedule.gradient_checkpointing):
         fitted = training.train_loop(
             lm.adapters.weights(adapter),
             spec.schedule,

@@ -37,6 +37,9 @@ class Schedule:
     group_by_length: bool = False
     """Fill each batch with examples of like length, which saves padding; the published setting
     draws them at random."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each layer of the model, and compute the rest again in the backward
+    pass: a third more work, and a fraction of the memory. For LoRA; a probe trains no layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ def _gradients(
     """Puts the gradients of the batch's mean loss into the parameters, so many examples at a time.
 
     Returns how many fitted into memory at a time. After a failure the batch begins anew: a backward
-    pass that broke off has left part of its gradients.
+    pass that broke off has left part of its gradients. Raises FitError when not even one fits.
     """
     while True:
         optimizer.zero_grad(set_to_none=True)
@@ -177,8 +180,13 @@ def _gradients(
                 loss.backward()  # type: ignore[no-untyped-call]
             return piece
         except (RuntimeError, MemoryError) as error:
-            if piece == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if piece == 1:
+                raise FitError(
+                    "a training example does not fit into memory even by itself; set the "
+                    "schedule's gradient_checkpointing, or take a smaller model"
+                ) from error
         piece = (piece + 1) // 2
         give_back()
         _log.warning("out of memory in training; going on with %d examples at a time", piece)

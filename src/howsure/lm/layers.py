@@ -1,0 +1,54 @@
+"""The decoder layers of a model: where they are, and running them again in the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def decoder_layers(body: Any) -> nn.ModuleList:
+    """The list of the model's layers. Raises ValueError when there is none of the right length."""
+    count = body.config.get_text_config().num_hidden_layers
+    for module in body.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise ValueError("no list of decoder layers was found in it")
+
+
+@contextmanager
+def recomputing(
+    layers: Iterable[nn.Module], around: Callable[[], AbstractContextManager[None]]
+) -> Iterator[None]:
+    """The layers run again in the backward pass, `around` which is what the forward pass had.
+
+    Chen et al. 2016. The random numbers of dropout are the same both times.
+    """
+    every = list(layers)
+    before = [layer.forward for layer in every]
+    for layer in every:
+        layer.forward = _run_again(layer.forward, around)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(every, before, strict=True):
+            layer.forward = forward
+
+
+def _run_again(forward: Any, around: Callable[[], AbstractContextManager[None]]) -> Any:
+    def checkpointed(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(
+            forward,
+            *args,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), around()),
+            **kwargs,
+        )
+
+    return checkpointed
