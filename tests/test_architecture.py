@@ -22,14 +22,15 @@ ORDER = (  # noqa: SIM905
     "errors strict_json manifest notebook types grading questions prompts api lm graded asking "
     "answers judges methods "
     "calibrate metrics intervals agreement cells tables scores figures store report shards lock "
-    "records spec plan estimate workers cluster unit placement stages grader_check outcome grid "
-    "scheduler progress status "
+    "records spec plan estimate workers trainers cluster unit placement stages grader_check outcome "
+    "grid scheduler progress status "
     "run recorded choose summary cli __main__"
 ).split()
 
 # Library → the only places that may import it.
 HOMES = {
     "torch": {"lm", "methods"},
+    "accelerate": {"methods"},
     "transformers": {"lm"},
     "peft": {"lm"},
     "safetensors": {"lm", "methods"},

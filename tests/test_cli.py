@@ -86,7 +86,7 @@ def test_the_options_are_those_of_the_contract(howsure):
     _, out, _ = howsure("run", "--help")
     assert set(re.findall(r"^  (--[a-z-]+)", out, re.MULTILINE)) == {
         *("--grader", "--grader-check", "--api-concurrency", "--api-deadline"),
-        *("--executor", "--workers", "--threads", "--ray-address"),
+        *("--executor", "--workers", "--threads", "--ray-address", "--trainers"),
         *("--model", "--questions", "--train-questions", "--data-dir", "--method", "--subject"),
         *("--format", "--choose-by", "--shots", "--limit", "--train-size", "--calibrate"),
         *("--seed", "--device", "--dtype", "--output", "--debug"),

@@ -50,8 +50,8 @@ class Actors:
     """Of each; as many processors are its own."""
     memory: int
     """Bytes that each needs."""
-    gpu: bool = False
-    """Whether each has one of its own."""
+    gpus: int = 0
+    """That each has to itself."""
     address: str | None = None
     """None: `RAY_ADDRESS`, the cluster that runs here, or a new one."""
 
@@ -144,7 +144,7 @@ class OnRay(Generic[Job, Result]):
         """An actor that begins anew whenever it dies. Its answers to `ready` outlive that too."""
         wanted = self._wanted
         options: dict[str, Any] = {"max_restarts": -1, "memory": wanted.memory}
-        options |= {"num_gpus": 1} if wanted.gpu else {"num_cpus": wanted.threads}
+        options |= {"num_gpus": wanted.gpus} if wanted.gpus else {"num_cpus": wanted.threads}
         environment = threads_environment(wanted.threads)
         actor = self._ray.remote(**options)(_Actor)
         return actor.options(runtime_env={"env_vars": environment}).remote(self._work, self._sign)
@@ -157,7 +157,8 @@ class OnRay(Generic[Job, Result]):
     def _room(self) -> int:
         """How many actors fit into what the cluster has now; at least one, for it may grow."""
         there = self._ray.cluster_resources()
-        kind, each = ("GPU", 1) if self._wanted.gpu else ("CPU", self._wanted.threads)
+        wanted = self._wanted
+        kind, each = ("GPU", wanted.gpus) if wanted.gpus else ("CPU", wanted.threads)
         by_memory = there.get("memory", 0) // max(1, self._wanted.memory)
         return max(1, int(min(there.get(kind, 0) // each, by_memory)))
 
@@ -193,7 +194,8 @@ class OnRay(Generic[Job, Result]):
         if there or time.monotonic() - self._said < _PATIENCE:
             return
         self._said = time.monotonic()
-        wanted = "1 GPU" if self._wanted.gpu else f"{self._wanted.threads} CPU"
+        gpus = self._wanted.gpus
+        wanted = f"{gpus} GPU" if gpus else f"{self._wanted.threads} CPU"
         _log.warning(
             "waiting for a place in the cluster: a worker needs %s and %.1f GB of memory; see "
             "`ray status`",

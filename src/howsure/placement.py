@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from howsure import trainers
 from howsure.errors import UnknownName, UsageError
 from howsure.judges.names import local_model
 from howsure.lm import loading
@@ -56,10 +57,11 @@ class Placement:
     threads: int
     """Of each worker."""
     gpus: tuple[str, ...]
-    """One worker each, if there are several."""
+    """Of each worker, as CUDA_VISIBLE_DEVICES names them, if there are several workers."""
+    gpus_each: int
+    """How many that are; 0 on a CPU."""
     needs: int
     """Bytes of memory that a worker needs."""
-    on_gpu: bool
     cores: int
     """Of this machine."""
     folder: Path
@@ -76,21 +78,30 @@ def find_placement(
 ) -> Placement:
     """How many workers, of how many threads each.
 
-    Each GPU is one worker's. On a CPU several processes of one thread get more done than one
-    process of several threads, as long as each one's copy of a model fits into memory. The number
-    of threads follows from the machine and the models alone, not from how many workers there are:
-    the last bits of all results hang on it. `before` is that of a run that goes on.
+    Each GPU is one worker's; where `spec.trainers` train together, so many of them are. On a CPU
+    several processes of one thread get more done than one process of several threads, as long as
+    each one's copy of a model fits into memory. The number of threads follows from the machine and
+    the models alone, not from how many workers there are: the last bits of all results hang on it.
+    `before` is that of a run that goes on.
     """
     cores = _cores()
     on_gpu = pick_device(spec.device) == "cuda"
     gpus = visible_gpus() if on_gpu else ()
+    if on_gpu and wanted.executor != "ray":
+        trainers.check_gpus(spec.trainers, gpus)
     if gpus and spec.load.device_map != "none":
         gpus = gpus[:1]  # a model that is spread over all of them is one worker's
-    largest = _bytes_needed(max(u.size for u in units))
+    gpus = tuple(
+        ",".join(gpus[i : i + spec.trainers])
+        for i in range(0, len(gpus) - spec.trainers + 1, spec.trainers)
+    )
+    # On a CPU each trainer has a copy of the model, and at least one thread.
+    largest = _bytes_needed(max(u.size for u in units)) * (1 if on_gpu else spec.trainers)
     judge = local_model(spec.grader)
     largest += _bytes_needed(loading.stored_bytes(judge)) if judge else 0
     # A server is asked several things at a time by one worker.
-    fitting = min(cores, max(1, _free_memory() // largest)) if largest else 1
+    room = max(1, cores // spec.trainers)
+    fitting = min(room, max(1, _free_memory() // largest)) if largest else 1
     threads = wanted.threads or before or max(1, cores // (len(gpus) or fitting))
     count = wanted.workers or len(gpus) or max(1, min(fitting, cores // threads))
     pieces = sum(len(u.blocks(split)) for u in units for split in SPLITS)
@@ -103,8 +114,8 @@ def find_placement(
         wanted.workers if executor == "ray" else 1 if executor == "process" else count,
         threads,
         gpus if len(gpus) > 1 else (),
+        spec.trainers if on_gpu else 0,
         largest,
-        on_gpu,
         cores,
         folder,
         wanted.ray_address,
@@ -126,12 +137,12 @@ def hire(
             count,
             placement.threads,
             placement.needs,
-            placement.on_gpu,
+            placement.gpus_each,
             placement.ray_address,
         )
         return OnRay(work, asked)
     count = placement.workers or 1
-    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in placement.gpus] or [{}] * count
+    places = [{"CUDA_VISIBLE_DEVICES": gpus} for gpus in placement.gpus] or [{}] * count
     return Processes(work, places[: min(most or count, count)], placement.threads)
 
 

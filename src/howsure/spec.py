@@ -18,7 +18,7 @@ from howsure.lm import LoadOptions, embedded_names
 from howsure.lm.chat import CHAT_MODES, ChatMode
 from howsure.lm.names import fill_in
 from howsure.lm.options import DEVICES, DTYPES
-from howsure.methods import METHODS, OF_WEIGHTS, TRAINED
+from howsure.methods import BY_TEAMS, METHODS, OF_WEIGHTS, TRAINED
 from howsure.questions import QUICKSTART
 from howsure.types import ChooseBy, Format
 
@@ -80,6 +80,9 @@ class RunSpec:
     questions: a folder or Hub id, likewise."""
     grader: str = graders.MATCH
     """Who says whether a free answer is right: "match", "judge:MODEL" or "openai:NAME@URL"."""
+    trainers: int = 1
+    """Processes that train one LoRA estimator together, each on a GPU of its own where there are
+    some. The last bits of what they come to hang on how many they are."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Method → what differs from its published setting, as `methods.spec_from` takes it."""
 
@@ -109,11 +112,13 @@ class RunSpec:
             ("--limit", self.limit, 1),
             ("--train-size", self.train_size, 1),
             ("--seed", self.seed, 0),
+            ("--trainers", self.trainers, 1),
         ):
             if number is not None and number < least:
                 raise UsageError(f"{option} {number}: it must be at least {least}")
         self.load.check(self.models)
         self._check_served()
+        self._check_trainers()
         graders.check(self.grader)
         self._check_released()
         self.check_grader("open" in self.formats or not self.formats)
@@ -144,6 +149,19 @@ class RunSpec:
             raise UsageError(
                 f"--choose-by text: {served[0]} is on a server, which does not tell the "
                 "probabilities of given texts; use --choose-by letter"
+            )
+
+    def _check_trainers(self) -> None:
+        """Raises UsageError where several trainers have nothing to train, or can't."""
+        if self.trainers > 1 and not any(m in BY_TEAMS for m in self.trained):
+            raise UsageError(
+                f"--trainers {self.trainers} has no effect: neither lora nor lora_prompt is "
+                "trained; leave it out"
+            )
+        if self.trainers > 1 and self.load.device_map != "none":
+            raise UsageError(
+                f"--trainers {self.trainers} and --device-map {self.load.device_map}: each trainer "
+                "has a GPU of its own with the whole model; give one of them"
             )
 
     def _check_released(self) -> None:

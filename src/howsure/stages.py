@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from howsure import methods, records
+from howsure import methods, records, trainers
 from howsure.answers import answer, grade
 from howsure.api import Limits, is_server, parse
 from howsure.errors import ApiError
 from howsure.judges import Judge, grade_with
 from howsure.judges.names import MATCH, local_model, open_judge
 from howsure.lm import LoadOptions, Passage, Want, load
+from howsure.methods.team import SOLO, Team
 from howsure.shards import Shard, Shards
 from howsure.types import Answer, Estimator, GradedAnswer, Ungraded
 from howsure.unit import Block, Graded, Unit
@@ -145,6 +146,13 @@ class Worker:
         made = find(unit, job, self.store)
         if made is not None:  # by a worker that died before it could say so
             return made
+        if isinstance(job, FitJob) and unit.trainers(job.method) > 1:
+            return self._together(unit, job, report)
+        return self.do(job, report)
+
+    def do(self, job: AnyJob, report: Report, team: Team = SOLO) -> Made:
+        """Does it by itself, or as a member of a team that fits an estimator."""
+        unit = self.units[job.unit]
         if not (isinstance(job, PredictJob) and self._holds(job)):
             self._release()
         lm, seconds = self._load(unit, report)
@@ -154,7 +162,7 @@ class Worker:
                     case AnswerJob():
                         return Made(self._answer(unit, lm, job, progress), seconds)
                     case FitJob():
-                        return Made((self._fit(unit, lm, job, progress),), seconds)
+                        return Made(self._fit(unit, lm, job, progress, team), seconds)
                     case PredictJob():
                         return Made((self._predict(unit, lm, job, progress),), seconds)
             finally:
@@ -166,8 +174,7 @@ class Worker:
             return self._model[1], None
         begin = time.perf_counter()
         report("load", 0, 1)
-        self._model = None  # before the next one is read: two may not fit
-        gc.collect()
+        self._forget()  # before the next one is read: two may not fit
         spec = unit.spec
         lm: Model
         if is_server(unit.model):
@@ -177,6 +184,24 @@ class Worker:
         self._model = (unit.model, lm)
         report("load", 1, 1)
         return lm, round(time.perf_counter() - begin, 3)
+
+    def _forget(self) -> None:
+        """What it holds; the memory is free afterwards."""
+        if self._model is not None:
+            from howsure.lm.memory import give_back
+
+            self._model = None
+            gc.collect()
+            give_back()
+
+    def _together(self, unit: Unit, job: FitJob, report: Report) -> Made:
+        """Fresh processes do it, which have the devices to themselves meanwhile."""
+        self._release()
+        self._forget()
+        self._judge = None
+        size = unit.trainers(job.method)
+        made: Made = trainers.together(self.do, job, report, size, unit.spec.device)
+        return made
 
     def _served(self, unit: Unit) -> Model:
         """The unit's model on a server, which must tell what the methods need."""
@@ -320,7 +345,10 @@ class Worker:
             self._judge = (grader, made)
         return self._judge[1]
 
-    def _fit(self, unit: Unit, lm: Model, job: FitJob, progress: Any) -> Shard:
+    def _fit(
+        self, unit: Unit, lm: Model, job: FitJob, progress: Any, team: Team
+    ) -> tuple[Shard, ...]:
+        """The estimator's shard; nothing where another member of the team makes it."""
         train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
         spec = unit.method_spec(job.method)
         begin = time.perf_counter()
@@ -334,8 +362,11 @@ class Worker:
             seed=unit.spec.seed,
             on_progress=progress,
             checkpoint=unfinished,
+            team=team,
         )
         try:
+            if team.rank != 0:
+                return ()
             fitted = self.store.make(
                 "estimators",
                 job.key,
@@ -345,7 +376,7 @@ class Worker:
         finally:
             methods.release(estimator)
         unfinished.remove()
-        return fitted
+        return (fitted,)
 
     def _predict(self, unit: Unit, lm: Model, job: PredictJob, progress: Any) -> Shard:
         answers = [g.answer for g in self._answers(unit, [job.graded])]

@@ -37,7 +37,7 @@ _BY_CONTENT = {
     *("output", "models", "questions", "train_questions", "data_dir", "methods", "subjects"),
     *("formats", "shots", "limit", "train_size", "calibrate", "seed", "device", "dtype"),
     *("settings", "choose_by", "load", "chat", "shuffle_shots", "long_prompts"),
-    *("query_adapter", "graded_answers", "grader"),
+    *("query_adapter", "graded_answers", "grader", "trainers"),
 }
 """Settings that are in the keys as what they lead to (weights, questions, examples, method specs),
 or that a stage doesn't see. Any other one, also one that is yet to be invented, is in every key."""
@@ -115,6 +115,11 @@ class Unit:
         settings = self.spec.method_settings(method, self.model, self.format)
         return methods.spec_from(method, settings)
 
+    def trainers(self, method: str) -> int:
+        """How many processes train its estimator together."""
+        together = method in methods.BY_TEAMS and method in self.spec.trained
+        return self.spec.trainers if together else 1
+
     def wants(self, block: Block) -> tuple[Want, ...]:
         """What the methods will ask of the bare model about the block's answers.
 
@@ -182,6 +187,8 @@ class Unit:
         if method in self.spec.trained:
             content |= {"seed": self.spec.seed}
             content |= {"train": _digests(train), "valid": _digests(valid)}
+        if self.trainers(method) > 1:
+            content |= {"trainers": self.trainers(method)}
         return key_of("estimators", content)
 
     def predictions_key(self, estimator: Shard, answers: Shard) -> str:

@@ -58,10 +58,19 @@ class Failure:
         trace = "".join(traceback.format_exception(error))
         if isinstance(error, HowsureError):
             line = " ".join(str(error).split("\n"))
-            return Failure(line, error.exit_code, trace, fatal=getattr(error, "fatal", False))
+            fatal, died = (getattr(error, name, False) for name in ("fatal", "died"))
+            return Failure(line, error.exit_code, trace, fatal=fatal, died=died)
         first = next(iter(str(error).strip().splitlines()), "")
         kind = type(error).__name__
         return Failure(f"unexpected {kind}: {first} (--debug shows where)", 1, trace)
+
+
+class Failed(Exception):
+    """Work that failed in another process: `failure` is what was told there."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 Work = Callable[[Job, Report], Result]
@@ -200,8 +209,9 @@ class Processes(Generic[Job, Result]):
         own = self._free.pop()
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
-        with _environment({**threads_environment(self._threads), **own}):
+        # Not a daemon: those may have no processes of their own, which a team of trainers needs.
+        process = context.Process(target=_serve, args=(theirs, self._work))
+        with environment({**threads_environment(self._threads), **own}):
             process.start()
         theirs.close()  # so that ours ends when the worker does
         worker: _Worker[Job] = _Worker(process, ours, own)
@@ -209,16 +219,21 @@ class Processes(Generic[Job, Result]):
         return worker
 
     def _died(self, worker: _Worker[Job]) -> Failure:
-        worker.process.join(timeout=5)
         worker.connection.close()
         self._workers.remove(worker)
         self._free.append(worker.environment)
-        code = worker.process.exitcode
-        how = f"exit code {code}"
-        if code is not None and code < 0:
-            how = signal.Signals(-code).name
-        killed = "; the system may have run out of memory" if code == -signal.SIGKILL else ""
-        return Failure(f"its worker process died ({how}){killed}", 1, died=True)
+        return how_it_died(worker.process, "its worker process")
+
+
+def how_it_died(process: BaseProcess, what: str) -> Failure:
+    """Of a process that ended without a word."""
+    process.join(timeout=5)
+    code = process.exitcode
+    how = f"exit code {code}"
+    if code is not None and code < 0:
+        how = signal.Signals(-code).name
+    killed = "; the system may have run out of memory" if code == -signal.SIGKILL else ""
+    return Failure(f"{what} died ({how}){killed}", 1, died=True)
 
 
 def _serve(connection: Connection, work: Work[Job, Result]) -> None:
@@ -242,6 +257,8 @@ def attempt(work: Work[Job, Result], job: Job, report: Report) -> Result | Failu
         return work(job, report)
     except BrokenPipeError:
         raise SystemExit(1) from None  # whoever was reported to is gone
+    except Failed as error:
+        return error.failure
     except Exception as error:
         return Failure.of(error)
 
@@ -268,7 +285,8 @@ def threads_environment(threads: int | None) -> dict[str, str]:
 
 
 @contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+def environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Within, processes that are begun find these variables."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

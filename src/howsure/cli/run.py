@@ -180,6 +180,14 @@ def run(
             metavar="MODEL", help="Lets this --model run Python code of its own; may be repeated."
         ),
     ] = None,
+    trainers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Train each LoRA estimator with N processes, each on a GPU of its own where there "
+            "are some. Default: 1.",
+        ),
+    ] = None,
     query_adapter: Annotated[
         str | None,
         typer.Option(
@@ -320,6 +328,7 @@ def run(
         "engine": engine,
         "device_map": device_map,
         "trust_remote_code": trust_remote_code,
+        "trainers": trainers,
         "query_adapter": query_adapter,
         "graded_answers": graded_answers,
         "grader": grader,

@@ -34,6 +34,13 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
 
 
+def thread_count() -> int:
+    """On how many threads this process computes."""
+    import torch
+
+    return int(torch.get_num_threads())
+
+
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
     """Within, this process computes on so many threads; None leaves it as it is.

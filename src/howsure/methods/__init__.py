@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from howsure.errors import BundleError, ModelError, UnknownName, UsageError
 from howsure.lm import Hidden, Options, Place, Want
+from howsure.methods.team import SOLO, Team
 from howsure.prompts import QUERY_OPTIONS
 from howsure.types import Estimator, GradedAnswer, Split
 
@@ -36,6 +37,9 @@ BASELINES = ("likelihood", "subject_prior")
 
 TRAINED = ("probe", "lora", "lora_prompt", "subject_prior")
 """Methods that need graded training answers."""
+
+BY_TEAMS = ("lora", "lora_prompt")
+"""Methods that several processes can train together."""
 
 OF_PROBABILITIES = ("zero_shot", "likelihood")
 """Methods that need probabilities of options or answers, which not every server tells."""
@@ -137,11 +141,13 @@ def fit(
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    team: Team = SOLO,
 ) -> Estimator:
     """An estimator fitted on graded answers of `lm`; `valid` only picks the step to keep.
 
     Methods that train nothing ignore the answers. A training saves its state in `checkpoint` now
-    and then, and goes on from what it finds there. The model is left as it was found. Raises
+    and then, and goes on from what it finds there. With a `team` its members train it together, if
+    it is of BY_TEAMS; each gets the estimator. The model is left as it was found. Raises
     FitError when the answers don't allow it (none, or all of one class).
     """
     from howsure.methods import likelihood, lora, lora_prompt, probe, subject_prior, zero_shot
@@ -161,12 +167,12 @@ def fit(
             return probe.fit(spec, _loaded(lm, spec), train, valid, **how)
         case lora.Lora():
             check_trainable(train, valid)
-            return lora.fit(spec, _loaded(lm, spec), train, valid, **how)
+            return lora.fit(spec, _loaded(lm, spec), train, valid, team=team, **how)
         case lora_prompt.LoraPrompt(query_adapter=str()):
             return lora_prompt.released(spec, _loaded(lm, spec))
         case lora_prompt.LoraPrompt():
             check_trainable(train, valid)
-            return lora_prompt.fit(spec, _loaded(lm, spec), train, valid, **how)
+            return lora_prompt.fit(spec, _loaded(lm, spec), train, valid, team=team, **how)
     raise UnknownName("method", str(spec), METHODS)
 
 

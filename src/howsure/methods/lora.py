@@ -19,6 +19,7 @@ from howsure.lm.adapters import LoraSettings
 from howsure.methods import training
 from howsure.methods.checkpoint import Checkpoint
 from howsure.methods.head import Head, new_head
+from howsure.methods.team import SOLO, Team, share
 from howsure.methods.training import Fitted, Schedule
 from howsure.types import Answer, GradedAnswer
 
@@ -64,11 +65,13 @@ def fit(
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    team: Team = SOLO,
 ) -> LoraEstimator:
     """Train adapter and head; the step with the lowest validation loss is kept."""
     passages = [Passage.of(g.answer) for g in train]
     y = torch.from_numpy(training.labels(train)).to(lm.device)
-    check = training.subset(valid, spec.valid_size, seed)
+    checked = training.subset(valid, spec.valid_size, seed)
+    check = share(checked, team)
     check_passages = [Passage.of(g.answer) for g in check]
     check_y = torch.from_numpy(training.labels(check))
     adapter = lm.adapters.add(spec.adapter, seed=seed)
@@ -83,7 +86,8 @@ def fit(
             (hidden,) = lm.read(check_passages, [Hidden(Place.ANSWER)], adapter=adapter)
         with torch.inference_mode():
             logits = head(torch.from_numpy(hidden).to(lm.device)).cpu()
-            return float(cross_entropy(logits, check_y))
+            loss = cross_entropy(logits, check_y)
+        return training.overall(loss, len(check), len(checked), team)
 
     with lm.training(adapter, recompute=spec.schedule.gradient_checkpointing):
         fitted = training.train_loop(
@@ -95,5 +99,6 @@ def fit(
             seed=seed,
             on_progress=on_progress,
             checkpoint=checkpoint,
+            team=team,
         )
     return LoraEstimator(lm, spec, adapter, head.cpu().eval().requires_grad_(False), fitted)

@@ -22,6 +22,7 @@ from howsure.lm import Hidden, Options, Passage, Place
 from howsure.lm.adapters import LoraSettings
 from howsure.methods import training
 from howsure.methods.checkpoint import Checkpoint
+from howsure.methods.team import SOLO, Team, share
 from howsure.methods.training import Fitted, Schedule
 from howsure.methods.zero_shot import query_probability
 from howsure.prompts import QUERY_OPTIONS
@@ -78,6 +79,7 @@ def fit(
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    team: Team = SOLO,
 ) -> LoraPromptEstimator:
     """Train the adapter; the step with the lowest validation loss on the query is kept.
 
@@ -88,7 +90,8 @@ def fit(
     """
     passages = [Passage.of(g.answer) for g in train]
     y = torch.from_numpy(training.labels(train)).to(lm.device)
-    check = training.subset(valid, spec.valid_size, seed)
+    checked = training.subset(valid, spec.valid_size, seed)
+    check = share(checked, team)
     check_passages = [Passage.of(g.answer) for g in check]
     check_y = torch.from_numpy(training.labels(check))
     options = lm.tokens.option_ids(passages[0].upto(Place.QUERY), QUERY_OPTIONS)
@@ -111,7 +114,8 @@ def fit(
             (logp,) = lm.read(
                 check_passages, [Options(Place.QUERY, QUERY_OPTIONS)], adapter=adapter
             )
-        return float(cross_entropy(torch.from_numpy(logp), check_y))
+        loss = cross_entropy(torch.from_numpy(logp), check_y)
+        return training.overall(loss, len(check), len(checked), team)
 
     with lm.training(adapter, recompute=spec.schedule.gradient_checkpointing):
         fitted = training.train_loop(
@@ -123,6 +127,7 @@ def fit(
             seed=seed,
             on_progress=on_progress,
             checkpoint=checkpoint,
+            team=team,
         )
     return LoraPromptEstimator(lm, spec, adapter, fitted)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from howsure.errors import FitError
 from howsure.lm.memory import give_back, is_out_of_memory
 from howsure.methods.checkpoint import Checkpoint, Place, Saver
+from howsure.methods.team import SOLO, Team, share
 from howsure.types import GradedAnswer
 
 Progress = Callable[[int, int], None]
@@ -110,6 +111,7 @@ def train_loop(
     seed: int,
     on_progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    team: Team = SOLO,
 ) -> Fitted:
     """Minimise `loss_of(batch indices)`; leave `parameters` where `valid_loss` was lowest.
 
@@ -117,6 +119,8 @@ def train_loop(
 
     A batch that does not fit into memory is computed in pieces, whose gradients add up to its own.
     Where a `checkpoint` was saved by a training of the same arguments, it goes on from there.
+    With a `team` each member computes its share of every batch; `valid_loss` must be the same in
+    all of them, and the parameters are.
     Raises FitError when the loss stops being finite.
     """
     rng = np.random.default_rng(seed)
@@ -127,16 +131,18 @@ def train_loop(
     every = max(1, schedule.steps // schedule.evaluations)
     kept = [p.detach().clone() for p in parameters]
     saver = Saver(checkpoint)
+    most = -(-schedule.batch_size // team.size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        at = saver.restore(parameters, kept, optimizer) or Place(piece=schedule.batch_size)
+        at = saver.restore(parameters, kept, optimizer) or Place(piece=most)
         best, best_step, curve, piece = at.best, at.best_step, list(at.curve), at.piece
         for _ in range(at.step):
             next(batches)
         for step in range(at.step + 1, schedule.steps + 1):
             rate = 0.5 * (1 + math.cos(math.pi * (step - 1) / schedule.steps))
             optimizer.param_groups[0]["lr"] = schedule.learning_rate * rate
-            piece = _gradients(optimizer, loss_of, next(batches), piece)
+            team.reseed(seed, step)
+            piece = _gradients(parameters, loss_of, next(batches), piece, team)
             torch.nn.utils.clip_grad_norm_(parameters, schedule.max_gradient_norm)
             optimizer.step()
             if on_progress:
@@ -152,8 +158,9 @@ def train_loop(
                 stale = len([s for s, _ in curve if s > best_step])
                 if schedule.patience is not None and stale >= schedule.patience:
                     break
-            place = Place(step, best, best_step, tuple(curve), piece)
-            saver.offer(place, parameters, kept, optimizer)
+            if team.rank == 0:
+                place = Place(step, best, best_step, tuple(curve), piece)
+                saver.offer(place, parameters, kept, optimizer)
     with torch.no_grad():
         for p, k in zip(parameters, kept, strict=True):
             p.copy_(k)
@@ -161,24 +168,28 @@ def train_loop(
 
 
 def _gradients(
-    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
     loss_of: Callable[[NDArray[np.int64]], Tensor],
     batch: NDArray[np.int64],
     piece: int,
+    team: Team,
 ) -> int:
     """Puts the gradients of the batch's mean loss into the parameters, so many examples at a time.
 
-    Returns how many fitted into memory at a time. After a failure the batch begins anew: a backward
-    pass that broke off has left part of its gradients. Raises FitError when not even one fits.
+    Returns how many fitted into memory at a time. After a failure, of any member of the team, the
+    batch begins anew: a backward pass that broke off has left part of its gradients. Raises
+    FitError when not even one example fits.
     """
+    mine = share(batch, team)
     while True:
-        optimizer.zero_grad(set_to_none=True)
+        for p in parameters:
+            p.grad = None
+        fits = True
         try:
-            for start in range(0, len(batch), piece):
-                part = batch[start : start + piece]
+            for start in range(0, len(mine), piece):
+                part = mine[start : start + piece]
                 loss = loss_of(part) * (len(part) / len(batch))
                 loss.backward()  # type: ignore[no-untyped-call]
-            return piece
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -187,9 +198,18 @@ def _gradients(
                     "a training example does not fit into memory even by itself; set the "
                     "schedule's gradient_checkpointing, or take a smaller model"
                 ) from error
+            fits = False
+        if not team.any(not fits):
+            team.sum_gradients(parameters)
+            return piece
         piece = (piece + 1) // 2
         give_back()
         _log.warning("out of memory in training; going on with %d examples at a time", piece)
+
+
+def overall(mean: Tensor, mine: int, of: int, team: Team) -> float:
+    """The mean over `of` examples, from each member's mean over its own: `mine` of them."""
+    return team.total(float(mean) * (mine / of) if mine else 0.0)
 
 
 def two_class_probability(logits: Tensor) -> NDArray[np.float64]:
