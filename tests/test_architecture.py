@@ -22,8 +22,8 @@ ORDER = (  # noqa: SIM905
     "errors strict_json manifest notebook types grading questions prompts api lm graded asking "
     "answers judges methods "
     "calibrate metrics intervals agreement cells tables scores figures store report shards lock "
-    "records spec plan estimate workers trainers cluster unit placement stages grader_check outcome "
-    "grid scheduler progress status "
+    "records spec plan estimate workers trainers cluster unit placement stages grader_check "
+    "outcome grid scheduler progress status "
     "run recorded choose summary cli __main__"
 ).split()
 

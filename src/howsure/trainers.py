@@ -96,33 +96,30 @@ def _end(member: _Member) -> None:
 
 
 def _watched(members: Sequence[_Member], report: Report) -> Any:
-    """Passes reports on until number 0 has a result, or anyone fails."""
+    """Passes reports on until all have ended; once one has failed, or number 0 has a result, the
+    others have a while to say what they know."""
     there = {m.connection: m for m in members}
-    failure: Failure | None = None
-    until: float | None = None
-    while there:
-        left = None if until is None else max(0.0, until - time.monotonic())
-        ready = wait(list(there), left)
-        if not ready:
-            break
+    said: list[tuple[_Member, Any]] = []
+    until = float("inf")
+    while there and time.monotonic() < until:
+        ready = wait(list(there), _GRACE)
         for connection in ready:
             assert isinstance(connection, Connection)
-            member = there[connection]
             try:
                 message = connection.recv()
             except (EOFError, OSError):  # a death counts before all that others say of it
-                raise Failed(how_it_died(member.process, "a trainer")) from None
-            if not isinstance(message, Done):
+                raise Failed(how_it_died(there[connection].process, "a trainer")) from None
+            if isinstance(message, Done):
+                member = there.pop(connection)
+                said.append((member, message.value))
+                if member is members[0] or isinstance(message.value, Failure):
+                    until = min(until, time.monotonic() + _GRACE)
+            else:
                 report(*message)
-                continue
-            del there[connection]
-            if isinstance(message.value, Failure):
-                failure = message.value if failure is None or failure.died else failure
-                until = until or time.monotonic() + _GRACE
-            elif member is members[0]:
-                return message.value
-    assert failure is not None, "number 0 ends with a result or a failure"
-    raise Failed(failure)
+    failures = [value for _, value in said if isinstance(value, Failure)]
+    if failures:  # that others can't be reached any more is why, never the cause
+        raise Failed(next((f for f in failures if not f.died), failures[0]))
+    return next(value for member, value in said if member is members[0])
 
 
 def _take_part(
