@@ -32,8 +32,9 @@ def seal(path: Path, files: Iterable[Path], about: Mapping[str, Any] | None = No
 def check(path: Path) -> dict[str, Any]:
     """What the manifest at `path` says, once it and its files have been compared.
 
-    Raises Changed. Nothing outside its folder is opened, whatever it names.
+    Raises Changed. Nothing outside its folder is opened, whatever it names or a link leads to.
     """
+    _refuse_link(path)
     try:
         content = strict_json.loads(path.read_text(encoding="utf-8"))
         stated, files = content.pop("sha256"), content["files"]
@@ -45,12 +46,18 @@ def check(path: Path) -> dict[str, Any]:
     for name, digest in files.items():
         if Path(name).name != name:
             raise Changed(f"{path.name} names a file outside its folder")
+        _refuse_link(path.with_name(name))
         try:
             if _file_sha256(path.with_name(name)) != digest:
                 raise Changed(f"{name} is not as it was written")
         except OSError as error:
             raise Changed(f"{name}: {error.strerror}") from None
     return dict(content)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise Changed(f"{path.name} is a link or no file; put the file itself there")
 
 
 def sha256(data: bytes) -> str:
