@@ -105,7 +105,8 @@ def gradients(
         for k, w in enumerate(weights):  # B is 0 in a new adapter: nothing would reach A
             w.copy_(torch.randn(w.shape, generator=torch.Generator().manual_seed(k)) * 0.1)
     with lm.training(adapter, recompute=recompute):
-        rows, _, last = lm.answer_rows(asked, Place.QUERY)
+        work = lm.planned(asked, [Place.QUERY], answer_tokens=True)
+        rows, _, last = lm.answer_rows(work, Place.QUERY)
         loss = lm.logits(rows).log_softmax(-1).square().mean() + last.square().mean()
         found = list(torch.autograd.grad(loss, weights))
     lm.adapters.remove(adapter)
@@ -120,6 +121,15 @@ def test_gradients_are_those_of_the_plain_path(pair, prefixes: list[str]) -> Non
     largest = max(float(g.abs().max()) for g in theirs)
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5 * largest, rtol=1e-4)
+
+
+def test_what_is_planned_of_some_is_their_own_plan(pair) -> None:
+    lm, _ = pair
+    asked, some = passages(3, SHUFFLED, each=3), [7, 0, 2, 7]
+    for places, spans in (([Place.QUERY], True), ([Place.ANSWER, Place.QUESTION], False)):
+        whole = lm.planned(asked, places, answer_tokens=spans)
+        assert whole.of(some) == lm.planned([asked[i] for i in some], places, answer_tokens=spans)
+        assert whole.of(range(len(asked))) == whole
 
 
 def test_layers_that_run_again_give_the_same_gradients(pair, monkeypatch) -> None:

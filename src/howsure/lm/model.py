@@ -221,28 +221,27 @@ class LanguageModel:
                     values = self._values(some, owners, wants, work, wave.asks, wave.rows)
                     yield Wave(self, wave, [block[i] for i in owners], values)
 
-    def rows(self, passages: Sequence[Passage], places: Sequence[Place]) -> list[Tensor]:
+    def planned(
+        self, passages: Sequence[Passage], places: Sequence[Place], *, answer_tokens: bool = False
+    ) -> Plan:
+        """What `rows` and `answer_rows` read, of all passages of a training: tokenised once."""
+        return plan(self.tokens, passages, places, answer_tokens=answer_tokens, limit=self.context)
+
+    def rows(self, work: Plan, places: Sequence[Place]) -> list[Tensor]:
         """Hidden states at each place, (n, hidden size) each, with gradients if they are on.
 
         For training: the active adapter is the one that `training` opened.
         """
-        work = self._plan(passages, [Hidden(p) for p in places])
         hidden = self._reader.rows(work.asks)[-1]
         offsets = _offsets(work, range(len(work.asks)))
-        return [
-            hidden[[_row(work, offsets, *work.places[i][p]) for i in range(len(passages))]]
-            for p in places
-        ]
+        return [hidden[[_row(work, offsets, *at[place]) for at in work.places]] for place in places]
 
-    def answer_rows(
-        self, passages: Sequence[Passage], place: Place
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def answer_rows(self, work: Plan, place: Place) -> tuple[Tensor, Tensor, Tensor]:
         """Rows that predict the answer's tokens, and the row at `place`, from one forward pass.
 
         Returns (rows (total, hidden size), owner (total,), at place (n, hidden size)): `owner`
         is the index of the passage each of the rows belongs to.
         """
-        work = self._plan(passages, [Hidden(place), AnswerTokens()])
         hidden = self._reader.rows(work.asks)[-1]
         offsets = _offsets(work, range(len(work.asks)))
         at = [
@@ -251,7 +250,7 @@ class LanguageModel:
             for position in range(first, end)
         ]
         row, owner = zip(*at, strict=True)
-        last = [_row(work, offsets, *work.places[i][place]) for i in range(len(passages))]
+        last = [_row(work, offsets, *places[place]) for places in work.places]
         return hidden[list(row)], torch.tensor(owner, device=hidden.device), hidden[last]
 
     def logits(self, hidden: Tensor, token_ids: Sequence[int] | None = None) -> Tensor:
@@ -311,7 +310,7 @@ class LanguageModel:
     def _plan(self, passages: Sequence[Passage], wants: Sequence[Want]) -> Plan:
         places = [w.place for w in wants if not isinstance(w, AnswerTokens)]
         spans = any(isinstance(w, AnswerTokens) for w in wants)
-        return plan(self.tokens, passages, places, answer_tokens=spans, limit=self.context)
+        return self.planned(passages, places, answer_tokens=spans)
 
     def _values(
         self,

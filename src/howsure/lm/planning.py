@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -25,11 +26,28 @@ class Plan:
 
     asks: list[Ask]
     owners: list[int]
-    """Per ask: whose it is, as an index into the passages."""
+    """Per ask: whose it is, as an index into the passages; in ascending order."""
     places: list[dict[Place, tuple[int, int]]]
     """Per passage: place → (ask, position)."""
     answers: list[tuple[int, int, int]]
     """Per passage: (ask, first, end) of the answer's own tokens; empty when not wanted."""
+
+    def of(self, passages: Iterable[int]) -> Plan:
+        """The plan of some of the passages alone, in this order."""
+        some = Plan([], [], [], [])
+        for i, passage in enumerate(passages):
+            # A passage's asks stand together.
+            first = bisect_left(self.owners, passage)
+            mine = self.asks[first : bisect_right(self.owners, passage)]
+            shift = len(some.asks) - first
+            some.asks.extend(mine)
+            some.owners.extend([i] * len(mine))
+            places = self.places[passage].items()
+            some.places.append({place: (ask + shift, at) for place, (ask, at) in places})
+            if self.answers:
+                ask, start, end = self.answers[passage]
+                some.answers.append((ask + shift, start, end))
+        return some
 
 
 def plan(
@@ -53,7 +71,7 @@ def plan(
     made = Plan([], [], [], [])
     sequences: list[array[int]] = []
     at: list[set[int]] = []
-    rows = zip(*(tokens.encoded([p.upto(at) for p in passages]) for at in order), strict=True)
+    rows = zip(*(tokens.encoded(_texts(passages, at)) for at in order), strict=True)
     for i, (passage, row) in enumerate(zip(passages, rows, strict=True)):
         encoded = {place: array("i", ids) for place, ids in zip(order, row, strict=True)}
         own: list[int] = []
@@ -83,6 +101,11 @@ def plan(
         stem = common_prefix(stems[passages[made.owners[s]].prefix], ids)
         made.asks.append(Ask(ids, tuple(sorted(at[s])), stem))
     return made
+
+
+def _texts(passages: Sequence[Passage], place: Place) -> Iterator[str]:
+    for passage in passages:
+        yield passage.upto(place)
 
 
 def _too_long(text: str, length: int, limit: int) -> ModelError:

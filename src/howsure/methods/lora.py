@@ -68,7 +68,7 @@ def fit(
     team: Team = SOLO,
 ) -> LoraEstimator:
     """Train adapter and head; the step with the lowest validation loss is kept."""
-    passages = [Passage.of(g.answer) for g in train]
+    work = lm.planned([Passage.of(g.answer) for g in train], [Place.ANSWER])
     y = torch.from_numpy(training.labels(train)).to(lm.device)
     checked = training.subset(valid, spec.valid_size, seed)
     check = share(checked, team)
@@ -78,7 +78,7 @@ def fit(
     head = new_head(lm.hidden_size, spec.widths, seed).to(lm.device)
 
     def loss_of(batch: NDArray[np.int64]) -> torch.Tensor:
-        (hidden,) = lm.rows([passages[i] for i in batch], [Place.ANSWER])
+        (hidden,) = lm.rows(work.of(batch), [Place.ANSWER])
         return cross_entropy(head(hidden.float()), y[batch])
 
     def valid_loss() -> float:

@@ -89,6 +89,7 @@ def fit(
     reference answer, which an estimator is not given here).
     """
     passages = [Passage.of(g.answer) for g in train]
+    work = lm.planned(passages, [Place.QUERY], answer_tokens=True)
     y = torch.from_numpy(training.labels(train)).to(lm.device)
     checked = training.subset(valid, spec.valid_size, seed)
     check = share(checked, team)
@@ -99,7 +100,7 @@ def fit(
     adapter = lm.adapters.add(spec.adapter, seed=seed)
 
     def loss_of(batch: NDArray[np.int64]) -> Tensor:
-        rows, _, last = lm.answer_rows([passages[i] for i in batch], Place.QUERY)
+        rows, _, last = lm.answer_rows(work.of(batch), Place.QUERY)
         loss = cross_entropy(lm.logits(last, options), y[batch])
         if not spec.divergence_weight:
             return loss
@@ -158,7 +159,8 @@ def _reference_rows(
     with torch.inference_mode():
         for start in range(0, len(passages), size):
             chunk = passages[start : start + size]
-            rows, owner, _ = lm.answer_rows(chunk, Place.ANSWER)
+            work = lm.planned(chunk, [Place.ANSWER], answer_tokens=True)
+            rows, owner, _ = lm.answer_rows(work, Place.ANSWER)
             counts = torch.bincount(owner, minlength=len(chunk)).tolist()
             out += [r.cpu().clone() for r in torch.split(rows, counts)]
     return out
