@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from howsure.errors import FitError
-from howsure.methods.team import SOLO
+from howsure.methods.team import SOLO, stepping
 from howsure.stages import Worker
 from howsure.types import GradedAnswer
 
@@ -22,9 +22,12 @@ ROWS, WIDTH = 22, 5
 
 @dataclass(frozen=True)
 class Fit:
-    """Methods to be fitted on a random model, one after the other."""
+    """Methods to be fitted, one after the other."""
 
     folder: Path
+    checkpoint: Path
+    divided: bool
+    """Whether each member has a part of the model."""
     specs: tuple
     train: list[GradedAnswer]
     valid: list[GradedAnswer]
@@ -32,13 +35,16 @@ class Fit:
 
 def fit(job, report, team):
     """Fits them; number 0 returns the estimators' probabilities of the validation answers."""
-    from conftest import make_model, make_tokenizer
-
     from howsure import methods
-    from howsure.lm.model import LanguageModel
+    from howsure.lm import load
 
-    model = make_model("llama")
-    lm = LanguageModel(model, make_tokenizer(), name="random-llama")
+    lm = load(str(job.checkpoint), device="cpu", divided=job.divided)
+    assert lm.engine == "tree" and lm.is_divided == job.divided
+    if job.divided:
+        team = stepping(team)
+        every = [p for n, p in lm._model.named_parameters() if ".layers." in n]
+        mine = sum(p.to_local().numel() for p in every)
+        assert mine <= sum(p.numel() / team.size + p[0].numel() for p in every)
     said = []
     for spec in job.specs:
         made = methods.fit(spec, lm, job.train, job.valid, seed=5, on_progress=None, team=team)
@@ -46,6 +52,11 @@ def fit(job, report, team):
         said.append((made.p_correct([g.answer for g in job.valid]), made.fitted))
         methods.release(made)
     return said
+
+
+def fits(jobs, report, team):
+    """Several of them."""
+    return [fit(job, report, team) for job in jobs]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from howsure.placement import Wanted, find_placement
 from howsure.run import run
 from howsure.shards import is_alive
 from howsure.spec import RunSpec
+from howsure.tables import read_predictions
 from howsure.workers import Failed, Failure, attempt
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -55,27 +56,31 @@ def test_shares_are_even_and_miss_nothing(n, size):
 # the same numbers -------------------------------------------------------------------------------
 
 
-def test_three_fit_what_one_fits(tmp_path):
+def test_three_fit_what_one_fits(checkpoint, tmp_path):
     """Both methods, in batches of four and a last one of two: the third member has an empty share.
-    The parameters differ by rounding from those of one process, and not at all between members."""
+    The parameters differ by rounding from those of one process, and not at all between members;
+    whether each has the whole model, or a third of its layers' weights."""
     schedule = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "evaluations": 2}
     settings = {"adapter": {"dropout": 0.0}, "schedule": schedule}
-    specs = tuple(methods.spec_from(m, settings) for m in methods.BY_TEAMS)
-    job = team_work.Fit(tmp_path / "alone", specs, TRAIN[:22], VALID)
+    again = {**settings, "schedule": schedule | {"gradient_checkpointing": True}}
+    specs = (methods.spec_from("lora", settings), methods.spec_from("lora_prompt", again))
+    folder = tmp_path / "alone"
+    job = team_work.Fit(folder, checkpoint("llama"), False, specs, TRAIN[:22], VALID)
     alone = team_work.fit(job, lambda *event: None, SOLO)
-    job = replace(job, folder=tmp_path / "together")
-    made = together(team_work.fit, job, 3)
-    for (ours, our_way), (theirs, their_way) in zip(made, alone, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
-        np.testing.assert_allclose(our_way.curve, their_way.curve, atol=1e-5)
-        assert our_way.best_step == their_way.best_step
-    for files in {"lora": ("head", "adapter_model"), "lora_prompt": ("adapter_model",)}.items():
-        for name in files[1]:
-            file = f"{files[0]}/{name}.safetensors"
-            mine = [(tmp_path / "together" / str(rank) / file).read_bytes() for rank in range(3)]
-            assert mine[0] == mine[1] == mine[2], file
-            ours = load_file(tmp_path / "together" / "0" / file)
-            theirs = load_file(tmp_path / "alone" / "0" / file)
+    jobs = [
+        replace(job, folder=tmp_path / "whole"),
+        replace(job, folder=tmp_path / "divided", divided=True),
+    ]
+    for one, made in zip(jobs, together(team_work.fits, jobs, 3), strict=True):
+        for (ours, our_way), (theirs, their_way) in zip(made, alone, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+            np.testing.assert_allclose(our_way.curve, their_way.curve, atol=1e-5)
+            assert our_way.best_step == their_way.best_step
+        for file in ("lora/head", "lora/adapter_model", "lora_prompt/adapter_model"):
+            mine = [one.folder / str(rank) / f"{file}.safetensors" for rank in range(3)]
+            assert len({path.read_bytes() for path in mine}) == 1, file
+            ours = load_file(mine[0])
+            theirs = load_file(folder / "0" / f"{file}.safetensors")
             assert ours.keys() == theirs.keys()
             for key in theirs:
                 np.testing.assert_allclose(ours[key], theirs[key], atol=1e-5, err_msg=key)
@@ -152,7 +157,13 @@ def running(pid):
 
 # runs -------------------------------------------------------------------------------------------
 
-SETTINGS = {"lora": {"valid_size": 8, "schedule": {"steps": 3, "batch_size": 4, "evaluations": 1}}}
+SETTINGS = {
+    "lora": {
+        "valid_size": 8,
+        "adapter": {"dropout": 0.0},
+        "schedule": {"steps": 3, "batch_size": 4, "evaluations": 1},
+    }
+}
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +220,7 @@ def placement_plan(spec):
         ("0 1 2 3 4 5 6 7", 1, "none", tuple("01234567")),
         ("2 3 5", 2, "none", ()),  # one worker, which sees all of them
         ("0 1", 1, "auto", ()),
+        ("0 1 2 3", 2, "auto", ("0,1", "2,3")),
     ],
 )
 def test_a_worker_has_as_many_gpus_as_it_has_trainers(
@@ -237,7 +249,10 @@ def test_a_worker_has_as_many_gpus_as_it_has_trainers(
         ({"trainers": 0}, "--trainers 0: it must be at least 1"),
         ({"trainers": 2, "methods": ("probe",)}, "--trainers 2 has no effect: neither lora nor"),
         ({"trainers": 2, "methods": ("lora_prompt",), "query_adapter": "x"}, "has no effect"),
-        ({"trainers": 2, "load": LoadOptions(device_map="auto")}, "--trainers 2 and --device-map"),
+        (
+            {"trainers": 2, "load": LoadOptions(device_map="auto", quantize="4bit")},
+            "--trainers 2 with --device-map auto divides",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings, message, tmp_path):
@@ -286,3 +301,15 @@ def test_a_run_whose_trainers_are_killed_ends_in_the_same_bytes(checkpoint, tmp_
             assert ours.read_bytes() == theirs.read_bytes(), (victim, table)
         made = json.loads((tmp_path / victim / "run.json").read_text())["shards"]
         assert sum(made.values()) == 5
+
+
+@pytest.mark.slow
+def test_a_model_that_is_spread_is_divided_among_trainers(whole, tmp_path):
+    """The same tables as where each trainer has all of it, but for rounding; made once."""
+    spec = replace(whole, output=tmp_path / "out", load=LoadOptions(device_map="auto"))
+    run(spec, show=Recorder())
+    ours, theirs = (read_predictions(s.output / "predictions.parquet") for s in (spec, whole))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.p_correct, other.p_correct, atol=1e-5)
+    run(spec, show=Recorder())
+    assert json.loads((spec.output / "run.json").read_text())["shards"] == {"made": 0, "reused": 5}

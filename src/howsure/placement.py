@@ -89,7 +89,7 @@ def find_placement(
     gpus = visible_gpus() if on_gpu else ()
     if on_gpu and wanted.executor != "ray":
         trainers.check_gpus(spec.trainers, gpus)
-    if gpus and spec.load.device_map != "none":
+    if gpus and spec.load.device_map != "none" and spec.trainers == 1:
         gpus = gpus[:1]  # a model that is spread over all of them is one worker's
     gpus = tuple(
         ",".join(gpus[i : i + spec.trainers])

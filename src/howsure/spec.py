@@ -158,10 +158,11 @@ class RunSpec:
                 f"--trainers {self.trainers} has no effect: neither lora nor lora_prompt is "
                 "trained; leave it out"
             )
-        if self.trainers > 1 and self.load.device_map != "none":
+        if self.trainers > 1 and "none" not in (self.load.device_map, self.load.quantize):
             raise UsageError(
-                f"--trainers {self.trainers} and --device-map {self.load.device_map}: each trainer "
-                "has a GPU of its own with the whole model; give one of them"
+                f"--trainers {self.trainers} with --device-map {self.load.device_map} divides each "
+                f"layer's weights, which those of --quantize {self.load.quantize} can't be; leave "
+                "one of them out"
             )
 
     def _check_released(self) -> None:

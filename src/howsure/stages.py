@@ -20,7 +20,7 @@ from howsure.errors import ApiError
 from howsure.judges import Judge, grade_with
 from howsure.judges.names import MATCH, local_model, open_judge
 from howsure.lm import LoadOptions, Passage, Want, load
-from howsure.methods.team import SOLO, Team
+from howsure.methods.team import SOLO, Team, stepping
 from howsure.shards import Shard, Shards
 from howsure.types import Answer, Estimator, GradedAnswer, Ungraded
 from howsure.unit import Block, Graded, Unit
@@ -155,7 +155,10 @@ class Worker:
         unit = self.units[job.unit]
         if not (isinstance(job, PredictJob) and self._holds(job)):
             self._release()
-        lm, seconds = self._load(unit, report)
+        # A model that outgrows a GPU is divided among the members.
+        divided = team.size > 1 and unit.spec.load.device_map != "none"
+        team = stepping(team) if divided else team
+        lm, seconds = self._load(unit, report, divided)
         with _stage(job.stage, report) as progress:
             try:
                 match job:
@@ -168,7 +171,7 @@ class Worker:
             finally:
                 lm.readings.clear()
 
-    def _load(self, unit: Unit, report: Report) -> tuple[Model, float | None]:
+    def _load(self, unit: Unit, report: Report, divided: bool) -> tuple[Model, float | None]:
         """The unit's model, and how long it took to load; None where it was there already."""
         if self._model is not None and self._model[0] == unit.model:
             return self._model[1], None
@@ -180,7 +183,13 @@ class Worker:
         if is_server(unit.model):
             lm = self._served(unit)
         else:
-            lm = load(unit.model, device=spec.device, dtype=spec.dtype, options=spec.load)
+            lm = load(
+                unit.model,
+                device=spec.device,
+                dtype=spec.dtype,
+                options=spec.load,
+                divided=divided,
+            )
         self._model = (unit.model, lm)
         report("load", 1, 1)
         return lm, round(time.perf_counter() - begin, 3)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from howsure.lm.loading import embedded_names
 from howsure.lm.names import KnownModel, known_models
@@ -39,11 +39,13 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     options: LoadOptions | None = None,
+    divided: bool = False,
 ) -> LanguageModel:
     """An embedded model by name, a known one by short name, a local checkpoint folder, or a Hub id.
 
     `device` is "auto", "cpu" or "cuda"; `dtype` "auto" (float32 on a CPU, bfloat16 on a GPU
     that has it), "float32", "bfloat16" or "float16"; `options` say how the checkpoint is read.
+    With `divided` the members of a process group have a part of it each, and must all call this.
     Raises ModelError or UnknownName with the remedy.
     """
     from howsure.lm import loading
@@ -56,9 +58,19 @@ def load(
     from howsure.lm.model import LanguageModel
 
     adapter = find_adapter(options.adapter) if options.adapter else None
-    model, tokenizer = loading.load_checkpoint(path, name_or_dir, where, dtype, options)
-    if adapter is not None:
-        model = merge(model, adapter, name_or_dir)
+
+    def read() -> tuple[Any, Any]:
+        model, tokenizer = loading.load_checkpoint(
+            path, name_or_dir, where, dtype, options, stay=divided
+        )
+        return merge(model, adapter, name_or_dir) if adapter else model, tokenizer
+
+    if divided:
+        from howsure.lm.sharding import in_turn
+
+        model, tokenizer = in_turn(read, where)
+    else:
+        model, tokenizer = read()
     name = Path(name_or_dir).resolve().name if Path(name_or_dir).is_dir() else name_or_dir
     return LanguageModel(
         model, tokenizer, name=name, path=path, adapter=adapter, engine=options.engine

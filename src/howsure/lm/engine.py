@@ -19,6 +19,7 @@ from howsure.lm.decoding import Decoding, grow_greedily
 from howsure.lm.layers import decoder_layers, recomputing
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
+from howsure.lm.sharding import is_divided
 from howsure.lm.stops import Stops
 from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
 
@@ -71,14 +72,15 @@ class TreeReader:
     def read(self, pack: Sequence[Node], layers: Sequence[int], *, keep: bool) -> None:
         """Fills the nodes' `rows`, and `memory` where somebody continues them.
 
-        One forward pass; where that does not fit into memory, one for each half, and so on.
+        One forward pass; where that does not fit into memory, one for each half, and so on, unless
+        other processes would have to do the same.
         """
         try:
             self._read(pack, layers, keep=keep)
             self.budget.passed()
             return
         except (RuntimeError, MemoryError) as error:
-            if len(pack) == 1 or not is_out_of_memory(error):
+            if len(pack) == 1 or is_divided(self._body) or not is_out_of_memory(error):
                 raise
         self.budget.refused(sum(len(n.ids) for n in pack))  # the error holds memory no longer
         give_back()

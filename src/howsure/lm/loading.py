@@ -193,11 +193,12 @@ def digest(files: Sequence[Path]) -> str:
 
 
 def load_checkpoint(
-    path: Path, name: str, device: str, dtype: str, options: LoadOptions
+    path: Path, name: str, device: str, dtype: str, options: LoadOptions, *, stay: bool = False
 ) -> tuple[Any, Any]:
     """The transformers model (eval mode, no gradients) and tokenizer of a checkpoint folder.
 
-    `device` is "cpu" or "cuda", `dtype` a name or "auto". Refuses what would give wrong numbers
+    `device` is "cpu" or "cuda", `dtype` a name or "auto"; with `stay` the model is left in the
+    machine's memory, whatever the device that it is for. Refuses what would give wrong numbers
     quietly: weights left at random values, a tokenizer with more entries than the model has rows.
     """
     from safetensors import SafetensorError
@@ -208,7 +209,7 @@ def load_checkpoint(
     _refuse_remote_code(path, name, trusted)
     precision = pick_dtype(dtype, device, _stored_dtype(path))
     # Quantised weights can't be moved afterwards, so they are put where they belong.
-    spread = options.device_map if options.device_map != "none" else None
+    spread = options.device_map if options.device_map != "none" and not stay else None
     if spread is None and options.quantize != "none":
         spread = {"": device}  # type: ignore[assignment]
     hf_logging.disable_progress_bar()
@@ -241,7 +242,7 @@ def load_checkpoint(
         )
     _check_vocabulary(model, tokenizer, name)
     _check_pieces(path, tokenizer, name)
-    if spread is None:
+    if spread is None and not stay:
         model = model.to(device)
     return model.eval().requires_grad_(False), tokenizer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from howsure.errors import ModelError
-from howsure.lm import loading, selfcheck
+from howsure.lm import loading, selfcheck, sharding
 from howsure.lm.adapters import Adapters
 from howsure.lm.chat import Prompting, choose
 from howsure.lm.loading import embedded_names
@@ -96,6 +96,15 @@ class LanguageModel:
     def engine(self) -> str:
         """ "tree" or "plain": the path that reads."""
         return self._reader.name
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether other processes have parts of its weights, and must read whenever it does."""
+        return sharding.is_divided(self._body)
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """For a while, without gradients."""
+        return sharding.reading(self._model)
 
     @property
     def tokens_read(self) -> int:
@@ -198,7 +207,7 @@ class LanguageModel:
         for block in blocks(passages):
             some = [passages[i] for i in block]
             work = self._plan(some, wants)
-            with torch.inference_mode(), self.adapters.using(adapter):
+            with self.reading(), self.adapters.using(adapter):
                 for wave in self._reader.waves(work.asks, layers):
                     owners = sorted({work.owners[a] for a in wave.asks})
                     values = self._values(some, owners, wants, work, wave.asks, wave.rows)
@@ -212,7 +221,7 @@ class LanguageModel:
         All wants are at one place, the end of the passages. The order is the engine's.
         """
         layers = _layers(wants)
-        with torch.inference_mode(), self.adapters.using(None):
+        with self.reading(), self.adapters.using(None):
             for block in blocks(passages):
                 some = [passages[i] for i in block]
                 work = self._plan(some, wants)
@@ -297,7 +306,7 @@ class LanguageModel:
         count = -(-len(passages) // _VERIFIED)
         some = random.Random(seed).sample(list(passages), count)
         work = self._plan(some, [Hidden(p) for p in Place])
-        with torch.inference_mode(), self.adapters.using(None):
+        with self.reading(), self.adapters.using(None):
             selfcheck.check_items(reader, self._plain, work.asks, self.dtype, self.name)
 
     # inside -----------------------------------------------------------------------------------

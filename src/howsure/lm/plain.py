@@ -18,6 +18,7 @@ from transformers import GenerationConfig, StoppingCriteriaList
 from howsure.lm.layers import decoder_layers, recomputing
 from howsure.lm.memory import give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
+from howsure.lm.sharding import is_divided
 from howsure.lm.stops import Stops
 from howsure.lm.tree import Ask
 
@@ -64,7 +65,7 @@ class PlainReader:
         try:
             rows = self.rows([asks[i] for i in batch], layers)
         except (RuntimeError, MemoryError) as error:
-            if len(batch) == 1 or not is_out_of_memory(error):
+            if len(batch) == 1 or is_divided(self.model) or not is_out_of_memory(error):
                 raise
         if rows is not None:
             yield list(batch), rows

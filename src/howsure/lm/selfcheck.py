@@ -14,6 +14,7 @@ from howsure.lm.engine import TreeReader
 from howsure.lm.memory import Budget
 from howsure.lm.options import ENGINES
 from howsure.lm.plain import PlainReader
+from howsure.lm.sharding import reading
 from howsure.lm.tree import Ask
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _difference(tree: TreeReader, plain: PlainReader, model: Any) -> float:
     more = [Ask([*a.ids, *tokens(5)], (a.at[0], a.at[0] + 5)) for a in asks]
     budget, tree.budget = tree.budget, Budget(24)
     pairs: list[tuple[Tensor, Tensor]] = []
-    with torch.inference_mode():
+    with reading(model):
         for wave in tree.waves(asks, keep=True):
             pairs.append((wave.rows[-1], plain.rows([asks[i] for i in wave.asks])[-1]))
             continued = [more[i] for i in wave.asks]
@@ -107,7 +108,7 @@ def check_items(
 def check_head(lm: LanguageModel, model: Any, body: Any) -> None:
     """Refuse an architecture whose logits are not head(final hidden state) as we compute it."""
     ids = torch.tensor([[1, 2, 3, 4]], device=model.device)
-    with torch.inference_mode():
+    with reading(model):
         expected = model(input_ids=ids, use_cache=False).logits.float()
         ours = lm.logits(body(input_ids=ids, use_cache=False).last_hidden_state)
     scale = expected.abs().max().clamp(min=1.0)

@@ -19,7 +19,7 @@ from howsure.lm.adapters import LoraSettings
 from howsure.methods import training
 from howsure.methods.checkpoint import Checkpoint
 from howsure.methods.head import Head, new_head
-from howsure.methods.team import SOLO, Team, share
+from howsure.methods.team import SOLO, Team, to_read
 from howsure.methods.training import Fitted, Schedule
 from howsure.types import Answer, GradedAnswer
 
@@ -71,7 +71,7 @@ def fit(
     work = lm.planned([Passage.of(g.answer) for g in train], [Place.ANSWER])
     y = torch.from_numpy(training.labels(train)).to(lm.device)
     checked = training.subset(valid, spec.valid_size, seed)
-    check = share(checked, team)
+    check = to_read(checked, team)
     check_passages = [Passage.of(g.answer) for g in check]
     check_y = torch.from_numpy(training.labels(check))
     adapter = lm.adapters.add(spec.adapter, seed=seed)

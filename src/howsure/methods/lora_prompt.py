@@ -22,7 +22,7 @@ from howsure.lm import Hidden, Options, Passage, Place
 from howsure.lm.adapters import LoraSettings
 from howsure.methods import training
 from howsure.methods.checkpoint import Checkpoint
-from howsure.methods.team import SOLO, Team, share
+from howsure.methods.team import SOLO, Team, to_read
 from howsure.methods.training import Fitted, Schedule
 from howsure.methods.zero_shot import query_probability
 from howsure.prompts import QUERY_OPTIONS
@@ -92,7 +92,7 @@ def fit(
     work = lm.planned(passages, [Place.QUERY], answer_tokens=True)
     y = torch.from_numpy(training.labels(train)).to(lm.device)
     checked = training.subset(valid, spec.valid_size, seed)
-    check = share(checked, team)
+    check = to_read(checked, team)
     check_passages = [Passage.of(g.answer) for g in check]
     check_y = torch.from_numpy(training.labels(check))
     options = lm.tokens.option_ids(passages[0].upto(Place.QUERY), QUERY_OPTIONS)
@@ -156,7 +156,7 @@ def _reference_rows(
         (hidden,) = lm.read(passages, [Hidden(Place.QUESTION)])
         return list(torch.split(torch.from_numpy(hidden), 1))
     out: list[Tensor] = []
-    with torch.inference_mode():
+    with lm.reading():
         for start in range(0, len(passages), size):
             chunk = passages[start : start + size]
             work = lm.planned(chunk, [Place.ANSWER], answer_tokens=True)

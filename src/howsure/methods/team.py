@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -40,6 +40,11 @@ class Team(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def in_step(self) -> bool:
+        """Whether all have to read equally often: each has a part of the model's weights."""
+        ...
+
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Each parameter's gradient becomes the sum over all members, the same bits everywhere."""
         ...
@@ -64,12 +69,18 @@ def share(items: Items, team: Team) -> Items:
     return part
 
 
+def to_read(items: Items, team: Team) -> Items:
+    """What this member reads of validation data: its share, or all where all must read alike."""
+    return items if team.in_step else share(items, team)
+
+
 @dataclass(frozen=True, slots=True)
 class Solo:
     """One process alone."""
 
     rank: int = 0
     size: int = 1
+    in_step: bool = False
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """They are whole."""
@@ -101,6 +112,7 @@ class Joined:
     size: int
     device: Any
     """torch.device"""
+    in_step: bool = False
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         import torch
@@ -136,6 +148,11 @@ class Joined:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise TeamLost(f"a trainer can't reach the others ({first[:300]})") from error
         return summed
+
+
+def stepping(team: Team) -> Team:
+    """The same members, who read equally often."""
+    return replace(team, in_step=True) if isinstance(team, Joined) else team
 
 
 def join(rank: int, size: int, meeting: Path, device: str) -> Joined:

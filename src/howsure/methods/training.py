@@ -131,7 +131,8 @@ def train_loop(
     every = max(1, schedule.steps // schedule.evaluations)
     kept = [p.detach().clone() for p in parameters]
     saver = Saver(checkpoint)
-    most = -(-schedule.batch_size // team.size)
+    # In step nobody can try again by itself, so each has as little at a time as possible.
+    most = 1 if team.in_step else -(-schedule.batch_size // team.size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         at = saver.restore(parameters, kept, optimizer) or Place(piece=most)
@@ -180,15 +181,13 @@ def _gradients(
     batch begins anew: a backward pass that broke off has left part of its gradients. Raises
     FitError when not even one example fits.
     """
-    mine = share(batch, team)
     while True:
         for p in parameters:
             p.grad = None
         fits = True
         try:
-            for start in range(0, len(mine), piece):
-                part = mine[start : start + piece]
-                loss = loss_of(part) * (len(part) / len(batch))
+            for part, weight in _pieces(batch, piece, team):
+                loss = loss_of(part) * weight
                 loss.backward()  # type: ignore[no-untyped-call]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -207,9 +206,27 @@ def _gradients(
         _log.warning("out of memory in training; going on with %d examples at a time", piece)
 
 
+def _pieces(
+    batch: NDArray[np.int64], piece: int, team: Team
+) -> Iterator[tuple[NDArray[np.int64], float]]:
+    """This member's share of a batch, so many examples at a time, and their part of the whole.
+
+    A team that goes in step has equally many everywhere: who has no more reads with weight 0.
+    """
+    mine = share(batch, team)
+    longest = -(-len(batch) // team.size)
+    for start in range(0, longest, piece):
+        part = mine[start : start + piece]
+        if len(part):
+            yield part, len(part) / len(batch)
+        elif team.in_step:
+            yield batch[:1], 0.0
+
+
 def overall(mean: Tensor, mine: int, of: int, team: Team) -> float:
     """The mean over `of` examples, from each member's mean over its own: `mine` of them."""
-    return team.total(float(mean) * (mine / of) if mine else 0.0)
+    counts = mine and not (team.in_step and team.rank)  # where all have read all, number 0 says it
+    return team.total(float(mean) * (mine / of) if counts else 0.0)
 
 
 def two_class_probability(logits: Tensor) -> NDArray[np.float64]:

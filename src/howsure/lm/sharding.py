@@ -1,0 +1,63 @@
+"""A model whose frozen weights are divided among processes: each keeps a part of every layer.
+
+A layer's weights are gathered when it is run and given back behind it (fully sharded data
+parallelism, Zhao et al. 2023). So all processes must run equally often, whatever they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from howsure.lm.layers import decoder_layers
+
+
+def in_turn(read: Callable[[], tuple[Any, Any]], device: str) -> tuple[Any, Any]:
+    """What `read` gives: a model in this machine's memory, and its tokenizer; the model divided
+    among the members of the process group, on `device`.
+
+    They read one after the other, so that the whole is in memory once at a time.
+    """
+    mesh = init_device_mesh(device, (distributed.get_world_size(),))
+    made: tuple[Any, Any] | None = None
+    for turn in range(distributed.get_world_size()):
+        if turn == distributed.get_rank():
+            model, tokenizer = read()
+            made = _divided(model, mesh, device), tokenizer
+        distributed.barrier()
+    assert made is not None
+    return made
+
+
+def is_divided(model: Any) -> bool:
+    """Whether the weights of a model, or of its body, are."""
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def reading(model: Any) -> AbstractContextManager[Any]:
+    """For a while, without gradients.
+
+    Memory that a layer is gathered into is used again in training, so it must not be made in
+    inference mode.
+    """
+    return torch.no_grad() if is_divided(model) else torch.inference_mode()
+
+
+def _divided(model: Any, mesh: Any, device: str) -> Any:
+    """Only layers are: embeddings and head are asked for one by one, and small beside them.
+
+    Adapters that are added later are no part of it: they are whole in every process.
+    """
+    body = model.base_model
+    for layer in decoder_layers(body):
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    whole = {p for p in body.parameters() if not isinstance(p, DTensor)}
+    fully_shard(body, mesh=mesh, ignored_params=whole)  # it orders the gathering
+    return model.to(device)
