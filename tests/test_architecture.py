@@ -22,7 +22,7 @@ ORDER = (  # noqa: SIM905
     "errors strict_json manifest notebook types grading questions prompts api lm graded asking "
     "answers judges methods "
     "calibrate metrics intervals agreement cells tables scores figures store report shards lock "
-    "records spec plan estimate workers trainers cluster unit placement stages grader_check "
+    "records heap spec plan estimate workers trainers cluster unit placement stages grader_check "
     "outcome grid scheduler progress status "
     "run recorded choose summary cli __main__"
 ).split()
@@ -48,7 +48,7 @@ HOMES = {
         "recorded",
         "summary",
     },
-    "pyarrow": {"agreement", "graded", "questions", "recorded", "records", "tables"},
+    "pyarrow": {"agreement", "graded", "heap", "questions", "recorded", "records", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
     "inspect_ai": {"recorded"},

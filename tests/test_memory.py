@@ -1,14 +1,17 @@
-"""Out of memory while reading or training: half at a time, the same numbers."""
+"""Out of memory while reading or training: half at a time, the same numbers. Nothing is kept."""
 
 from __future__ import annotations
+
+import gc
 
 import numpy as np
 import pytest
 import torch
 
 from howsure.errors import FitError
-from howsure.lm import Hidden, LoadOptions, Passage, Place, load
+from howsure.lm import Hidden, LoadOptions, Passage, Place, load, tree
 from howsure.lm.memory import _AFTER, Budget, halves, is_out_of_memory
+from howsure.lm.tree import Ask
 from howsure.methods import training
 
 PASSAGES = [
@@ -162,3 +165,21 @@ def test_a_batch_that_does_not_fit_is_trained_on_in_pieces(fits):
     torch.testing.assert_close(trained(fits), trained(4), atol=1e-5, rtol=1e-5)
     with pytest.raises(FitError, match="even by itself; set the schedule's gradient_checkpointing"):
         trained(0)
+
+
+def test_a_tree_is_gone_with_its_last_user():
+    """No circle of references: garbage is collected too seldom where much is loaded."""
+    asks = [Ask([*range(30), i, *range(i)], (30 + i,), 31) for i in range(9)]
+
+    def there():
+        return sum(type(o) is tree.Node for o in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before, nodes = there(), tree.grow(asks)
+        assert there() > before + len(asks)
+        del nodes
+        assert there() == before
+    finally:
+        gc.enable()

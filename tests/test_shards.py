@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import fields, replace
 from random import Random
 
@@ -183,6 +184,39 @@ def test_the_same_answers_make_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         records.write_answers(tmp_path / name, ANSWERS)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_what_answers_share_is_held_once(tmp_path):
+    """A subject's examples are most of its prompts: with a copy each, memory follows them."""
+    path, many = tmp_path / "table.parquet", [replace(a, query=" Right?") for a in ANSWERS]
+    records.write_answers(path, [*many, replace(ANSWERS[0], prefix="")])
+    *back, other = records.read_answers(path, "m")
+    for name in ("subject", "prefix", "query", "lead"):
+        assert len({id(getattr(a, name)) for a in back}) == 1
+    assert other.prefix == "" and other.query is None and other.prompt == ANSWERS[0].prompt
+
+
+def test_verdicts_are_had_without_the_prompts(tmp_path):
+    prefix = "x" * 1_000_000
+    answers = [replace(a, prefix=prefix, prompt=f"{prefix} {i}?") for i, a in enumerate(ANSWERS)]
+    graded = [GradedAnswer(a, i % 2 == 0, "exact") for i, a in enumerate(answers)]
+    graded[1] = Ungraded(answers[1], "judge:x", "neither yes nor no")
+    records.write_answers(tmp_path / "a", answers)
+    records.write_grades(tmp_path / "g", graded)
+    records.read_verdicts(tmp_path / "a", tmp_path / "g")  # what is imported counts for nothing
+    tracemalloc.start()
+    verdicts, excluded = records.read_verdicts(tmp_path / "a", tmp_path / "g")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert verdicts == [records.Verdict.of(g) for g in (graded[0], graded[3])]
+    assert [(v.question_id, v.is_correct) for v in verdicts] == [("q0", True), ("q3", False)]
+    assert excluded == {"q1": "neither yes nor no", "q2": "nonfinite_logits"}
+    assert most < len(prefix)
+    records.write_grades(tmp_path / "g", graded[::-1])
+    with pytest.raises(StoreError, match="other answers"):
+        records.read_verdicts(tmp_path / "a", tmp_path / "g")
+    with pytest.raises(StoreError, match="columns"):
+        records.read_verdicts(tmp_path / "g", tmp_path / "g")
 
 
 def test_every_field_has_a_column():

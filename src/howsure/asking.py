@@ -111,11 +111,15 @@ def _excess(lm: Model, passages: Sequence[Passage], max_tokens: int) -> list[int
     """By how many tokens each prompt is too long, with its answer and the query after it."""
     query = passages[0].query or CORRECTNESS_QUERY if passages else ""
     reserve = max_tokens + lm.lengths([query])[0] + 1
-    texts = [p.upto(Place.QUESTION) for p in passages]
+
+    def text(i: int) -> str:
+        return passages[i].upto(Place.QUESTION)
+
     # No tokenizer makes more tokens than there are bytes (and one in front): most are short enough.
-    near = [i for i, t in enumerate(texts) if len(t.encode()) + 1 + reserve > lm.context]
-    out = [0] * len(texts)
-    for i, length in zip(near, lm.lengths([texts[i] for i in near]), strict=True):
+    indices = range(len(passages))
+    near = [i for i in indices if len(text(i).encode()) + 1 + reserve > lm.context]
+    out = [0] * len(passages)
+    for i, length in zip(near, lm.lengths(map(text, near)), strict=True):
         out[i] = max(0, length + reserve - lm.context)
     return out
 

@@ -16,9 +16,10 @@ import numpy as np
 from howsure.calibrate import fit_calibrator
 from howsure.errors import FitError, ModelError
 from howsure.outcome import Held, UnitResult, is_correct, result
+from howsure.records import Verdict
 from howsure.shards import Damage, Shards
 from howsure.stages import AnswerJob, AnyJob, FitJob, Made, PredictJob, find
-from howsure.types import SPLITS, GradedAnswer
+from howsure.types import SPLITS
 from howsure.unit import Block, Graded, Unit
 from howsure.workers import Failure
 
@@ -142,7 +143,7 @@ class UnitGrid:
     def _common(self, stage: str, size: int) -> dict[str, Any]:
         return {"unit": self._index, "home": self._unit.model, "stage": stage, "size": size}
 
-    def _possible_calibration(self, valid: Sequence[GradedAnswer]) -> str:
+    def _possible_calibration(self, valid: Sequence[Verdict]) -> str:
         """The calibration asked for; "none", and a failure, where the answers forbid it."""
         kind = self._unit.spec.calibrate
         try:
@@ -152,10 +153,10 @@ class UnitGrid:
             return "none"
         return kind
 
-    def _possible_methods(self, train: Sequence[GradedAnswer]) -> list[str]:
+    def _possible_methods(self, train: Sequence[Verdict]) -> list[str]:
         """The methods that can be fitted; one failure says why the others can't."""
         by_gradient = {"probe", "lora", "lora_prompt"}
-        n, right = len(train), sum(g.is_correct for g in train)
+        n, right = len(train), sum(v.is_correct for v in train)
         why, without = "", set[str]()
         if n < MIN_TRAINING:
             why = f"{n} training answers are too few (at least {MIN_TRAINING})"

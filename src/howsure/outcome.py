@@ -14,6 +14,7 @@ from howsure import records
 from howsure.calibrate import fit_calibrator, to_json
 from howsure.errors import FitError
 from howsure.prompts import CORRECTNESS_QUERY, MARKED, plain
+from howsure.records import Verdict
 from howsure.shards import Shard, Shards
 from howsure.stages import TABLE, usable
 from howsure.types import SPLITS, Answer, Format, GradedAnswer, Predictions, Split
@@ -47,24 +48,35 @@ class Held:
     loading: float = 0.0
     """Seconds spent on loading the model, by all workers."""
 
-    def usable(self, split: Split) -> tuple[list[GradedAnswer], dict[str, str]]:
-        """A split's graded answers that can be used; the ids of the others, with the reason."""
-        answers: list[GradedAnswer] = []
+    def usable(self, split: Split) -> tuple[list[Verdict], dict[str, str]]:
+        """The verdicts on a split's answers that can be used; the ids of the others, with the
+        reason."""
+        verdicts: list[Verdict] = []
         excluded: dict[str, str] = {}
         for block in self.unit.blocks(split):
-            mine, others = usable(self.unit, self.graded[block], self.store)
-            answers += mine
+            mine, others = self._verdicts(block)
+            verdicts += mine
             excluded |= others
-        return answers, excluded
+        return verdicts, excluded
+
+    def an_answer(self, split: Split) -> Answer | None:
+        """The first of a split's answers that can be used."""
+        blocks = (usable(self.unit, self.graded[b], self.store) for b in self.unit.blocks(split))
+        return next((answers[0].answer for answers in blocks if answers), None)
 
     def probabilities(self, method: str, split: Split) -> NDArray[np.float64]:
         """What a method said of a split's usable answers, in their order; NaN where nothing."""
         parts = []
         for block in self.unit.blocks(split):
-            answers, _ = usable(self.unit, self.graded[block], self.store)
+            ids = [v.question_id for v in self._verdicts(block)[0]]
             table = self.store.open(self.said[method, block]) / TABLE
-            parts.append(records.read_probabilities(table, [g.answer.question_id for g in answers]))
+            parts.append(records.read_probabilities(table, ids))
         return np.concatenate(parts)
+
+    def _verdicts(self, block: Block) -> tuple[list[Verdict], dict[str, str]]:
+        graded = self.graded[block]
+        answers, grades = (self.store.open(shard) for shard in (graded.answers, graded.grades))
+        return records.read_verdicts(answers / TABLE, grades / TABLE)
 
     def seconds(self) -> dict[str, float]:
         """By stage, what its shards took when they were made."""
@@ -130,9 +142,9 @@ def result(held: Held) -> UnitResult:
     if "server" in unit.identity:
         out.card |= {"server": unit.identity["server"], "identity": SERVED}
     out.card |= {k: model[k] for k in ("parameters", "device", "dtype", "prompting", *ENGINE)}
-    if splits["test"][0]:
-        out.card["prompt"] = as_read(splits["test"][0][0].answer)
-    out.card["answers"] = {s: _counted(answers) for s, (answers, _) in splits.items()}
+    if (shown := held.an_answer("test")) is not None:
+        out.card["prompt"] = as_read(shown)
+    out.card["answers"] = {s: _counted(verdicts) for s, (verdicts, _) in splits.items()}
     if unit.released is not None:
         out.card["released"] = unit.released.card()
     out.card["excluded"] = {k: v for _, others in splits.values() for k, v in others.items()}
@@ -151,8 +163,8 @@ def _add(
     out: UnitResult,
     held: Held,
     method: str,
-    test: Sequence[GradedAnswer],
-    valid: Sequence[GradedAnswer],
+    test: Sequence[Verdict],
+    valid: Sequence[Verdict],
 ) -> None:
     """A method's uncalibrated predictions, then the calibrated ones."""
     unit = held.unit
@@ -162,15 +174,15 @@ def _add(
     known = ~np.isnan(p)
     test, without = _parted(test, known)
     if without:
-        card["excluded"] = {g.answer.question_id: NONFINITE for g in without}
+        card["excluded"] = {v.question_id: NONFINITE for v in without}
     if not test:
         raise FitError(f"none of its {len(p)} confidences is a number")
-    made = [predictions(unit.name, method, test, p[known])]
+    made = [_predictions(unit.name, method, test, p[known])]
     if held.calibrate != "none":
         q = held.probabilities(method, "validation")
         usable = ~np.isnan(q)
         fitted = fit_calibrator(held.calibrate, q[usable], is_correct(valid)[usable])
-        made.append(predictions(unit.name, method, test, fitted(p[known]), held.calibrate))
+        made.append(_predictions(unit.name, method, test, fitted(p[known]), held.calibrate))
         calibrator = card["calibrator"] = to_json(fitted)
     out.predictions += made
     out.card.setdefault("methods", {})[method] = card
@@ -178,10 +190,10 @@ def _add(
 
 
 def _parted(
-    answers: Sequence[GradedAnswer], known: NDArray[np.bool_]
-) -> tuple[list[GradedAnswer], list[GradedAnswer]]:
-    pairs = list(zip(answers, known, strict=True))
-    return [g for g, k in pairs if k], [g for g, k in pairs if not k]
+    verdicts: Sequence[Verdict], known: NDArray[np.bool_]
+) -> tuple[list[Verdict], list[Verdict]]:
+    pairs = list(zip(verdicts, known, strict=True))
+    return [v for v, k in pairs if k], [v for v, k in pairs if not k]
 
 
 def predictions(
@@ -192,7 +204,17 @@ def predictions(
     calibration: str = "none",
 ) -> Predictions:
     """What a method said, (n,) in [0, 1], of n graded answers of one model in one format."""
-    formats = {g.answer.format for g in graded}
+    return _predictions(model, method, [Verdict.of(g) for g in graded], p_correct, calibration)
+
+
+def _predictions(
+    model: str,
+    method: str,
+    verdicts: Sequence[Verdict],
+    p_correct: NDArray[np.float64],
+    calibration: str = "none",
+) -> Predictions:
+    formats = {v.format for v in verdicts}
     if len(formats) != 1:
         raise FitError(f"answers in {len(formats)} formats; give those of one format")
     return Predictions(
@@ -200,11 +222,11 @@ def predictions(
         method=method,
         format=formats.pop(),
         calibration=calibration,
-        ids=tuple(g.answer.question_id for g in graded),
-        subjects=tuple(g.answer.subject for g in graded),
+        ids=tuple(v.question_id for v in verdicts),
+        subjects=tuple(v.subject for v in verdicts),
         p_correct=np.asarray(p_correct, dtype=np.float64),
-        is_correct=is_correct(graded),
-        answers=tuple(g.answer.text for g in graded),
+        is_correct=is_correct(verdicts),
+        answers=tuple(v.text for v in verdicts),
     )
 
 
@@ -215,15 +237,15 @@ def as_read(answer: Answer) -> str:
     return MARKED.sub(lambda token: token[1], text)
 
 
-def is_correct(graded: Sequence[GradedAnswer]) -> NDArray[np.bool_]:
-    return np.array([g.is_correct for g in graded], dtype=np.bool_)
+def is_correct(verdicts: Sequence[Verdict]) -> NDArray[np.bool_]:
+    return np.array([v.is_correct for v in verdicts], dtype=np.bool_)
 
 
-def _counted(graded: Sequence[GradedAnswer]) -> Mapping[str, Any]:
-    n = len(graded)
-    short = sum(g.answer.dropped_shots > 0 for g in graded)
+def _counted(verdicts: Sequence[Verdict]) -> Mapping[str, Any]:
+    n = len(verdicts)
+    short = sum(v.dropped_shots > 0 for v in verdicts)
     return {
         "answers": n,
-        "accuracy": float(is_correct(graded).mean()) if n else None,
+        "accuracy": float(is_correct(verdicts).mean()) if n else None,
         **({"with_fewer_shots": short} if short else {}),
     }

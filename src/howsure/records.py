@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howsure.errors import StoreError
-from howsure.types import Answer, GradedAnswer, Ungraded
+from howsure.types import Answer, Format, GradedAnswer, Ungraded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +22,28 @@ _ANSWER = tuple(f.name for f in fields(Answer) if f.name != "model")
 
 _GRADE = ("is_correct", "grader", "reason")
 """`is_correct` is null where there is no verdict, and then only there is a reason."""
+
+_SHARED = ("subject", "prefix", "query", "lead", "format", "note")
+"""Columns of few different texts, some of them long: each is held once, not once a row."""
+
+_VERDICT = ("question_id", "subject", "text", "format", "dropped_shots")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A graded answer without what the model read: enough once nobody reads on from it."""
+
+    question_id: str
+    subject: str
+    text: str
+    format: Format
+    dropped_shots: int
+    is_correct: bool
+
+    @classmethod
+    def of(cls, graded: GradedAnswer) -> Verdict:
+        a = graded.answer
+        return cls(a.question_id, a.subject, a.text, a.format, a.dropped_shots, graded.is_correct)
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:
@@ -56,14 +78,26 @@ def write_grades(path: Path, graded: Sequence[GradedAnswer | Ungraded]) -> None:
 
 def read_grades(path: Path, answers: Sequence[Answer]) -> list[GradedAnswer | Ungraded]:
     """The grades of just these answers. Raises StoreError for those of others."""
-    columns = _read(path, ("question_id", *_GRADE))
-    if columns["question_id"] != [a.question_id for a in answers]:
-        raise StoreError(f"{path} holds grades of other answers; remove its folder and run again")
-    rows = zip(*(columns[name] for name in _GRADE), strict=True)
+    rows = zip(*_read_grades(path, [a.question_id for a in answers], _GRADE), strict=True)
     return [
         Ungraded(a, grader, reason) if right is None else GradedAnswer(a, right, grader)
         for a, (right, grader, reason) in zip(answers, rows, strict=True)
     ]
+
+
+def read_verdicts(answers: Path, grades: Path) -> tuple[list[Verdict], dict[str, str]]:
+    """The verdicts on answers that can be used; the ids of the others, with the reason.
+
+    Prompts are not read. Raises StoreError for grades of other answers.
+    """
+    columns = _read(answers, _ANSWER, only=(*_VERDICT, "note"))
+    ids, notes = columns["question_id"], columns["note"]
+    rights, reasons = _read_grades(grades, ids, ("is_correct", "reason"))
+    pairs = zip(ids, rights, reasons, strict=True)
+    noted = {i: reason for i, right, reason in pairs if right is None}
+    noted |= {i: note for i, note in zip(ids, notes, strict=True) if note}
+    rows = zip(*(columns[name] for name in _VERDICT), rights, strict=True)
+    return [Verdict(*row) for row in rows if row[0] not in noted], noted
 
 
 def write_probabilities(path: Path, ids: Sequence[str], p: NDArray[np.float64]) -> None:
@@ -99,13 +133,34 @@ def read_readings(path: Path, ids: Sequence[str]) -> NDArray[np.float32]:
     return np.asarray(flat.to_numpy(), dtype=np.float32).reshape(len(ids), width)
 
 
+def _read_grades(path: Path, ids: Sequence[str], names: Sequence[str]) -> list[list[Any]]:
+    """Columns of the grades of just these answers. Raises StoreError for those of others."""
+    columns = _read(path, ("question_id", *_GRADE))
+    if columns["question_id"] != list(ids):
+        raise StoreError(f"{path} holds grades of other answers; remove its folder and run again")
+    return [columns[name] for name in names]
+
+
 def _write(path: Path, columns: Mapping[str, list[Any]], kind: type | None) -> None:
     import pyarrow as pa
 
     hints = get_type_hints(kind) if kind else {"p_correct": float}
-    schema = pa.schema([(name, _arrow_type(hints.get(name, str))) for name in columns])
-    table = pa.table(dict(columns), schema=schema)
-    _write_table(table, path, compression="zstd")
+    made = {
+        name: _shared(values)
+        if name in _SHARED
+        else pa.array(values, _arrow_type(hints.get(name, str)))
+        for name, values in columns.items()
+    }
+    _write_table(pa.table(made), path, compression="zstd")
+
+
+def _shared(texts: Sequence[str | None]) -> pa.Array:
+    """Texts as a dictionary, made without a copy of each."""
+    import pyarrow as pa
+
+    places = {text: i for i, text in enumerate(dict.fromkeys(t for t in texts if t is not None))}
+    indices = pa.array([None if t is None else places[t] for t in texts], pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(places), pa.string()))
 
 
 def _write_table(table: pa.Table, path: Path, **how: Any) -> None:
@@ -114,25 +169,42 @@ def _write_table(table: pa.Table, path: Path, **how: Any) -> None:
     pq.write_table(table, path, write_page_checksum=True, **how)
 
 
-def _read(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
-    table = _read_table(path, names)
-    return {name: table[name].to_pylist() for name in names}
+def _read(
+    path: Path, names: Sequence[str], only: Sequence[str] | None = None
+) -> dict[str, list[Any]]:
+    """The columns of a table that has just these names; all of them, or `only` some."""
+    table = _read_table(path, names, only)
+    return {name: _values(table[name]) for name in only or names}
 
 
-def _read_table(path: Path, names: Sequence[str]) -> pa.Table:
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """As Python objects; equal texts of a dictionary are one object."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    values: list[Any] = []
+    for chunk in column.chunks:
+        texts = chunk.dictionary.to_pylist()
+        values += [None if i is None else texts[i] for i in chunk.indices.to_pylist()]
+    return values
+
+
+def _read_table(path: Path, names: Sequence[str], only: Sequence[str] | None = None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            stated, table = file.metadata.num_rows, file.read()
+            stated, there = file.metadata.num_rows, file.schema_arrow.names
+            table = file.read(None if only is None else list(only))
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(f"{path} can't be read ({reason}); remove it and run again") from None
     if table.num_rows != stated:  # the counts are in the footer, which has no checksum
         raise StoreError(f"{path} has {table.num_rows} of {stated} rows; remove it and run again")
-    if table.column_names != list(names):
-        raise StoreError(f"{path} has the columns {table.column_names}, not {list(names)}")
+    if there != list(names):
+        raise StoreError(f"{path} has the columns {there}, not {list(names)}")
     return table
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from howsure import methods, records, trainers
+from howsure import heap, methods, records, trainers
 from howsure.answers import answer, grade
 from howsure.api import Limits, is_server, parse
 from howsure.errors import ApiError
@@ -100,13 +100,11 @@ def find(unit: Unit, job: AnyJob, store: Shards, on_damage: Any = None) -> Made 
     return Made(tuple(there)) if len(there) == 2 + len(others) else None
 
 
-def usable(unit: Unit, graded: Graded, store: Shards) -> tuple[list[GradedAnswer], dict[str, str]]:
-    """A block's graded answers that can be used; the ids of the others, with the reason."""
+def usable(unit: Unit, graded: Graded, store: Shards) -> list[GradedAnswer]:
+    """A block's graded answers that can be used."""
     answers = records.read_answers(store.open(graded.answers) / TABLE, unit.name)
     rows = records.read_grades(store.open(graded.grades) / TABLE, answers)
-    noted = {g.answer.question_id: g.reason for g in rows if isinstance(g, Ungraded)}
-    noted |= {a.question_id: a.note for a in answers if a.note}
-    return [g for g in rows if isinstance(g, GradedAnswer) and not g.answer.note], noted
+    return [g for g in rows if isinstance(g, GradedAnswer) and not g.answer.note]
 
 
 def _readings(
@@ -170,6 +168,7 @@ class Worker:
                         return Made((self._predict(unit, lm, job, progress),), seconds)
             finally:
                 lm.readings.clear()
+                heap.give_back()
 
     def _load(self, unit: Unit, report: Report, divided: bool) -> tuple[Model, float | None]:
         """The unit's model, and how long it took to load; None where it was there already."""
@@ -239,6 +238,7 @@ class Worker:
             since = begin + lm.readings.seconds
             if answered is None:
                 answered = self._keep_answers(unit, lm, job.key, made, since, _since(lm, read))
+            del made  # a block's prompts are the most that is held: not twice
         # Read again, so that what is graded is what later stages will read.
         held = records.read_answers(self.store.open(answered) / TABLE, unit.name)
         kept = self._keep_readings(unit, lm, answered, held, wants)
@@ -269,7 +269,9 @@ class Worker:
             also=wants,
             on_progress=progress,
         )
+        heap.give_back()  # the plain path, which comes now, needs much at once
         lm.verify([Passage.of(a) for a in made], seed=unit.spec.seed)
+        heap.give_back()
         return made
 
     def _keep_answers(
@@ -358,10 +360,10 @@ class Worker:
         self, unit: Unit, lm: Model, job: FitJob, progress: Any, team: Team
     ) -> tuple[Shard, ...]:
         """The estimator's shard; nothing where another member of the team makes it."""
-        train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
         spec = unit.method_spec(job.method)
         begin = time.perf_counter()
         self._recall(unit, lm, job.method, [*job.train, *job.valid])
+        train, valid = (self._answers(unit, blocks) for blocks in (job.train, job.valid))
         unfinished = self.store.unfinished(job.key)
         estimator = methods.fit(
             spec,
@@ -388,9 +390,9 @@ class Worker:
         return (fitted,)
 
     def _predict(self, unit: Unit, lm: Model, job: PredictJob, progress: Any) -> Shard:
-        answers = [g.answer for g in self._answers(unit, [job.graded])]
         begin, read = time.perf_counter(), _tokens_read(lm)
         self._recall(unit, lm, job.method, [job.graded])
+        answers = [g.answer for g in self._answers(unit, [job.graded])]
         if not self._holds(job):
             folder = self.store.open(job.estimator)
             self._held = (job.estimator.digest, methods.load(folder, lm))
@@ -421,7 +423,7 @@ class Worker:
                 lm.readings.put(passages, want, records.read_readings(table, ids))
 
     def _answers(self, unit: Unit, graded: Sequence[Graded]) -> list[GradedAnswer]:
-        return [g for block in graded for g in usable(unit, block, self.store)[0]]
+        return [g for block in graded for g in usable(unit, block, self.store)]
 
     def _holds(self, job: PredictJob) -> bool:
         return self._held is not None and self._held[0] == job.estimator.digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -146,7 +146,7 @@ class LanguageModel:
         """It does: `served.ServedModel` may not."""
         return True
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
+    def lengths(self, texts: Iterable[str]) -> list[int]:
         """Tokens of each text."""
         return list(map(len, self.tokens.encoded(texts)))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from howsure.lm.chat import Chat
 
 
-_CHARACTERS = 250_000
+_CHARACTERS = 100_000
 """Of the texts that are tokenised at a time."""
 _MOST_SEGMENTS = 20_000
 """Pieces of chat text whose ids are remembered; the turns of few-shot examples come again."""

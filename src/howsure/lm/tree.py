@@ -93,6 +93,7 @@ def grow(asks: Sequence[Ask]) -> list[Node]:
         child.parent = None
     nodes = _preorder(root)
     for node in nodes:
+        node.children = []  # used no more, and a circle of references keeps a tree in memory
         if node.ask is not None:
             node.want(asks[node.ask].at)
     return nodes
@@ -161,16 +162,15 @@ def _preorder(root: Node) -> list[Node]:
     """All nodes below the root; of siblings the leaves first and by length, so that neighbours of
     one length can be attended to together."""
     out: list[Node] = []
-
-    def visit(node: Node) -> None:
-        node.order = len(out)
+    waiting = _ordered(root.children)[::-1]
+    while waiting:
+        node = waiting.pop()
+        node.order = node.last = len(out)
         out.append(node)
-        for child in _ordered(node.children):
-            visit(child)
-        node.last = len(out) - 1
-
-    for child in _ordered(root.children):
-        visit(child)
+        waiting += _ordered(node.children)[::-1]
+    for node in reversed(out):
+        if node.parent is not None:
+            node.parent.last = max(node.parent.last, node.last)
     return out
 
 
