@@ -26,6 +26,7 @@ class Fit:
 
     folder: Path
     checkpoint: Path
+    device: str
     divided: bool
     """Whether each member has a part of the model."""
     specs: tuple
@@ -38,7 +39,7 @@ def fit(job, report, team):
     from howsure import methods
     from howsure.lm import load
 
-    lm = load(str(job.checkpoint), device="cpu", divided=job.divided)
+    lm = load(str(job.checkpoint), device=job.device, dtype="float32", divided=job.divided)
     assert lm.engine == "tree" and lm.is_divided == job.divided
     if job.divided:
         team = stepping(team)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import team_work
+import torch
 from bench.crash import workers_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,9 @@ from test_run import Recorder, one_model
 from howsure import methods, placement, trainers, unit
 from howsure.errors import UsageError
 from howsure.lm import LoadOptions
-from howsure.methods.team import SOLO, share
+from howsure.methods import training
+from howsure.methods.team import SOLO, Joined, share
+from howsure.methods.training import Schedule
 from howsure.placement import Wanted, find_placement
 from howsure.run import run
 from howsure.shards import is_alive
@@ -37,53 +40,87 @@ from howsure.workers import Failed, Failure, attempt
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def together(work, job, size=2, report=lambda *event: None):
-    return trainers.together(work, job, report, size, "cpu")
+def together(work, job, size=2, report=lambda *event: None, device="cpu"):
+    return trainers.together(work, job, report, size, device)
+
+
+def team_of(size, **settings):
+    return [Joined(rank, size, None, **settings) for rank in range(size)]
 
 
 @given(st.integers(0, 40), st.integers(1, 9))
 def test_shares_are_even_and_miss_nothing(n, size):
-    class Member:
-        def __init__(self, rank):
-            self.rank, self.size = rank, size
-
-    parts = [share(np.arange(n), Member(rank)) for rank in range(size)]
+    parts = [share(np.arange(n), member) for member in team_of(size)]
     assert sorted(i for part in parts for i in part) == list(range(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert list(share(list(range(n)), SOLO)) == list(range(n))
 
 
+@given(st.integers(1, 20), st.integers(1, 9), st.integers(1, 6))
+def test_members_in_step_read_equally_often(n, size, piece):
+    batch = np.arange(n)
+    read = [list(training._pieces(batch, piece, m)) for m in team_of(size, in_step=True)]
+    assert len({len(passes) for passes in read}) == 1
+    assert all(1 <= len(part) <= piece for passes in read for part, _ in passes)
+    weights = np.zeros(n)
+    for passes in read:
+        for part, weight in passes:
+            weights[part] += weight / len(part)
+    np.testing.assert_allclose(weights, 1 / n)
+
+
+def test_a_member_needs_only_the_examples_that_it_comes_to():
+    lengths, schedule = [1] * 40, Schedule(steps=9, batch_size=4)
+    parts = [training.visited(lengths, schedule, seed=1, team=m) for m in team_of(3)]
+    every = sorted(i for part in parts for i in part)
+    assert len(every) == 36 == len(set(every)) and max(map(len, parts)) == 18
+    alone, in_step = SOLO, team_of(3, in_step=True)[1]
+    for member in (alone, in_step):
+        assert list(training.visited(lengths, schedule, seed=1, team=member)) == list(range(40))
+
+
 # the same numbers -------------------------------------------------------------------------------
 
 
-def test_three_fit_what_one_fits(checkpoint, tmp_path):
-    """Both methods, in batches of four and a last one of two: the third member has an empty share.
+def check_fits(checkpoint, tmp_path, size, device="cpu", atol=1e-5):
+    """Both methods, in batches of four and a last one of two: a third member has an empty share.
     The parameters differ by rounding from those of one process, and not at all between members;
-    whether each has the whole model, or a third of its layers' weights."""
+    whether each has the whole model, or a part of its layers' weights."""
     schedule = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "evaluations": 2}
     settings = {"adapter": {"dropout": 0.0}, "schedule": schedule}
     again = {**settings, "schedule": schedule | {"gradient_checkpointing": True}}
     specs = (methods.spec_from("lora", settings), methods.spec_from("lora_prompt", again))
     folder = tmp_path / "alone"
-    job = team_work.Fit(folder, checkpoint("llama"), False, specs, TRAIN[:22], VALID)
+    job = team_work.Fit(folder, checkpoint("llama"), device, False, specs, TRAIN[:22], VALID)
     alone = team_work.fit(job, lambda *event: None, SOLO)
     jobs = [
         replace(job, folder=tmp_path / "whole"),
         replace(job, folder=tmp_path / "divided", divided=True),
     ]
-    for one, made in zip(jobs, together(team_work.fits, jobs, 3), strict=True):
+    fitted = together(team_work.fits, jobs, size, device=device)
+    for one, made in zip(jobs, fitted, strict=True):
         for (ours, our_way), (theirs, their_way) in zip(made, alone, strict=True):
-            np.testing.assert_allclose(ours, theirs, atol=1e-5)
-            np.testing.assert_allclose(our_way.curve, their_way.curve, atol=1e-5)
+            np.testing.assert_allclose(ours, theirs, atol=atol)
+            np.testing.assert_allclose(our_way.curve, their_way.curve, atol=atol)
             assert our_way.best_step == their_way.best_step
         for file in ("lora/head", "lora/adapter_model", "lora_prompt/adapter_model"):
-            mine = [one.folder / str(rank) / f"{file}.safetensors" for rank in range(3)]
+            mine = [one.folder / str(rank) / f"{file}.safetensors" for rank in range(size)]
             assert len({path.read_bytes() for path in mine}) == 1, file
             ours = load_file(mine[0])
             theirs = load_file(folder / "0" / f"{file}.safetensors")
             assert ours.keys() == theirs.keys()
             for key in theirs:
-                np.testing.assert_allclose(ours[key], theirs[key], atol=1e-5, err_msg=key)
+                np.testing.assert_allclose(ours[key], theirs[key], atol=atol, err_msg=key)
+
+
+def test_three_fit_what_one_fits(checkpoint, tmp_path):
+    check_fits(checkpoint, tmp_path, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_fit_what_one_fits(checkpoint, tmp_path):
+    check_fits(checkpoint, tmp_path, 2, "cuda", 1e-3)
 
 
 def test_short_memory_of_one_and_a_stop_change_nothing(tmp_path):
@@ -305,9 +342,10 @@ def test_a_run_whose_trainers_are_killed_ends_in_the_same_bytes(checkpoint, tmp_
 
 @pytest.mark.slow
 def test_a_model_that_is_spread_is_divided_among_trainers(whole, tmp_path):
-    """The same tables as where each trainer has all of it, but for rounding; made once."""
+    """The same tables as where each trainer has all of it, but for rounding; made once, by a worker
+    process whose own processes they are."""
     spec = replace(whole, output=tmp_path / "out", load=LoadOptions(device_map="auto"))
-    run(spec, show=Recorder())
+    run(spec, show=Recorder(), executor="processes")
     ours, theirs = (read_predictions(s.output / "predictions.parquet") for s in (spec, whole))
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine.p_correct, other.p_correct, atol=1e-5)

@@ -96,7 +96,12 @@ def fit(
     check_passages = [Passage.of(g.answer) for g in check]
     check_y = torch.from_numpy(training.labels(check))
     options = lm.tokens.option_ids(passages[0].upto(Place.QUERY), QUERY_OPTIONS)
-    reference = _reference_rows(lm, train) if spec.divergence_weight else []
+    lengths = [len(g.answer.prompt) for g in train]
+    needed = training.visited(lengths, spec.schedule, seed=seed, team=team)
+    reference: dict[int, Tensor] = {}
+    if spec.divergence_weight:
+        rows_of = _reference_rows(lm, [train[i] for i in needed])
+        reference = dict(zip(needed, rows_of, strict=True))
     adapter = lm.adapters.add(spec.adapter, seed=seed)
 
     def loss_of(batch: NDArray[np.int64]) -> Tensor:
@@ -122,7 +127,7 @@ def fit(
         fitted = training.train_loop(
             lm.adapters.weights(adapter),
             spec.schedule,
-            lengths=[len(g.answer.prompt) for g in train],
+            lengths=lengths,
             loss_of=loss_of,
             valid_loss=valid_loss,
             seed=seed,

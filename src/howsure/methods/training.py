@@ -101,6 +101,23 @@ def minibatches(
                 yield batches[i]
 
 
+def _batches(lengths: Sequence[int], schedule: Schedule, seed: int) -> Iterator[NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    return minibatches(
+        len(lengths), schedule.batch_size, rng, lengths if schedule.group_by_length else None
+    )
+
+
+def visited(lengths: Sequence[int], schedule: Schedule, *, seed: int, team: Team) -> Sequence[int]:
+    """The examples that must be ready here for a `train_loop` of these arguments, in their order:
+    all of them, but for a member of a team those that it comes to."""
+    if team.size == 1 or team.in_step:
+        return range(len(lengths))
+    batches = _batches(lengths, schedule, seed)
+    mine = (share(next(batches), team) for _ in range(schedule.steps))
+    return sorted({int(i) for part in mine for i in part})
+
+
 def train_loop(
     parameters: Sequence[Tensor],
     schedule: Schedule,
@@ -123,10 +140,7 @@ def train_loop(
     all of them, and the parameters are.
     Raises FitError when the loss stops being finite.
     """
-    rng = np.random.default_rng(seed)
-    batches = minibatches(
-        len(lengths), schedule.batch_size, rng, lengths if schedule.group_by_length else None
-    )
+    batches = _batches(lengths, schedule, seed)
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=0.0)
     every = max(1, schedule.steps // schedule.evaluations)
     kept = [p.detach().clone() for p in parameters]
