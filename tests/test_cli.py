@@ -126,6 +126,8 @@ def test_as_a_module():
         (["run", "--limit", "many"], "--limit"),
         (["run", "--limit", "0"], "--limit 0: it must be at least 1"),
         (["run", "--shots", "-1"], "--shots -1"),
+        (["run", "--trainers", "0"], "--trainers 0: it must be at least 1"),
+        (["run", "--trainers", "2", "--method", "probe"], "--trainers 2 has no effect"),
         (["run", "--method", "prob"], "did you mean 'probe'"),
         (["run", "--format", "closed"], "unknown format 'closed'"),
         (["run", "--format", "open", "--choose-by", "text"], "--choose-by text has no effect"),

@@ -16,6 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from howsure.errors import ModelError
 from howsure.lm.layers import decoder_layers
 
 
@@ -23,7 +24,8 @@ def in_turn(read: Callable[[], tuple[Any, Any]], device: str) -> tuple[Any, Any]
     """What `read` gives: a model in this machine's memory, and its tokenizer; the model divided
     among the members of the process group, on `device`.
 
-    They read one after the other, so that the whole is in memory once at a time.
+    They read one after the other, so that the whole is in memory once at a time. Raises ModelError
+    for a model without a list of layers.
     """
     mesh = init_device_mesh(device, (distributed.get_world_size(),))
     made: tuple[Any, Any] | None = None
@@ -56,7 +58,14 @@ def _divided(model: Any, mesh: Any, device: str) -> Any:
     Adapters that are added later are no part of it: they are whole in every process.
     """
     body = model.base_model
-    for layer in decoder_layers(body):
+    try:
+        layers = decoder_layers(body)
+    except ValueError as error:
+        raise ModelError(
+            f"a model of the type {model.config.model_type!r} can't be divided among trainers: "
+            f"{error}; leave --trainers out"
+        ) from error
+    for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     whole = {p for p in body.parameters() if not isinstance(p, DTensor)}
     fully_shard(body, mesh=mesh, ignored_params=whole)  # it orders the gathering

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -142,9 +141,13 @@ class Joined:
     def _summed(self, tensor: Tensor) -> Tensor:
         from accelerate.utils import reduce
 
+        from howsure.lm.memory import is_out_of_memory
+
         try:
             summed: Tensor = reduce(tensor, "sum")
         except RuntimeError as error:  # its kinds hang on the backend
+            if is_out_of_memory(error):
+                raise
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise TeamLost(f"a trainer can't reach the others ({first[:300]})") from error
         return summed
@@ -168,9 +171,9 @@ def join(rank: int, size: int, meeting: Path, device: str) -> Joined:
     place = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
     here = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": size}
     os.environ.update({name: str(value) for name, value in here.items()})
-    with suppress(StopIteration):  # they are on one machine: nobody else needs to reach them
-        names = (name for _, name in socket.if_nameindex())
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", next(n for n in names if n.startswith("lo")))
+    for _, name in socket.if_nameindex():
+        if name in ("lo", "lo0"):  # they are on one machine: nobody else needs to reach them
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     torch.distributed.init_process_group(
         "nccl" if device == "cuda" else "gloo",
         store=FileStore(str(meeting), size),
