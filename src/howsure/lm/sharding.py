@@ -6,15 +6,13 @@ parallelism, Zhao et al. 2023). So all processes must run equally often, whateve
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 
 from howsure.errors import ModelError
 from howsure.lm.layers import decoder_layers
@@ -27,6 +25,8 @@ def in_turn(read: Callable[[], tuple[Any, Any]], device: str) -> tuple[Any, Any]
     They read one after the other, so that the whole is in memory once at a time. Raises ModelError
     for a model without a list of layers.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+
     mesh = init_device_mesh(device, (distributed.get_world_size(),))
     made: tuple[Any, Any] | None = None
     for turn in range(distributed.get_world_size()):
@@ -40,7 +40,8 @@ def in_turn(read: Callable[[], tuple[Any, Any]], device: str) -> tuple[Any, Any]
 
 def is_divided(model: Any) -> bool:
     """Whether the weights of a model, or of its body, are."""
-    return any(isinstance(module, FSDPModule) for module in model.modules())
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # half a second, where nothing is divided
+    return fsdp is not None and any(isinstance(m, fsdp.FSDPModule) for m in model.modules())
 
 
 def reading(model: Any) -> AbstractContextManager[Any]:
@@ -57,6 +58,9 @@ def _divided(model: Any, mesh: Any, device: str) -> Any:
 
     Adapters that are added later are no part of it: they are whole in every process.
     """
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
     body = model.base_model
     try:
         layers = decoder_layers(body)
