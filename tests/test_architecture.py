@@ -19,8 +19,8 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors strict_json manifest notebook types grading questions prompts api lm graded asking "
-    "answers judges methods "
+    "errors strict_json strict_parquet manifest notebook types grading questions prompts api lm "
+    "graded asking answers judges methods "
     "calibrate metrics intervals agreement cells tables scores figures store report shards lock "
     "records heap spec plan estimate workers trainers cluster unit placement stages grader_check "
     "outcome grid scheduler progress status "
@@ -48,7 +48,7 @@ HOMES = {
         "recorded",
         "summary",
     },
-    "pyarrow": {"agreement", "graded", "heap", "questions", "recorded", "records", "tables"},
+    "pyarrow": {"graded", "heap", "questions", "records", "strict_parquet", "tables"},
     "matplotlib": {"figures", "report"},
     "jinja2": {"report", "lm"},
     "inspect_ai": {"recorded"},

@@ -18,9 +18,10 @@ from conftest import make_model, make_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from howsure import manifest, methods
+from howsure import graded, manifest, methods
+from howsure.agreement import read_pairs
 from howsure.errors import BundleError, HowsureError, UsageError
-from howsure.lm import loading, merging
+from howsure.lm import loading, merging, replies
 from howsure.lm.model import LanguageModel
 from howsure.questions.files import read_file
 from howsure.recorded import read_recorded
@@ -118,6 +119,20 @@ SAMPLE = {
     "filter": "none",
     "acc": 1.0,
 }
+LABEL = {"question": "q", "answer": "a", "reference": "b", "is_correct": True, "note": 1}
+RELEASED = {"context": "Q: q", "target_prompt": "A:", "output": "a", "query_label": 1}
+REPLY = {
+    "choices": [
+        {
+            "message": {"content": "a b"},
+            "logprobs": {
+                "content": [
+                    {"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -1}]}
+                ]
+            },
+        }
+    ]
+}
 SCORE = {
     **dict.fromkeys(SCORE_COLUMNS, "0.5"),
     **{"model": "m", "method": "probe", "calibration": "none", "format": "choice"},
@@ -169,6 +184,16 @@ def tolerant(read, *args):
         assert str(error).strip()
 
 
+def read_released(path):
+    """Each call anew: what was read once is remembered by its path."""
+    graded._read_all.__wrapped__((path,), "open")
+
+
+def read_reply(path):
+    with suppress(ValueError):  # which the model on the server tells as its own error
+        replies.answer_of(replies.kept(replies.read(path.read_bytes())))
+
+
 def parquet_of(folder):
     pl.DataFrame([PREDICTION, {**PREDICTION, "id": "2"}]).write_parquet(folder / "good.parquet")
     return (folder / "good.parquet").read_bytes()
@@ -203,6 +228,10 @@ SOURCES = {
         read_recorded,
     ),
     "sample-logs": (lines_of(SAMPLE), "samples_t.jsonl", read_recorded),
+    "labels-jsonl": (lines_of(LABEL), "l.jsonl", read_pairs),
+    "labels-csv": (broken(csv_of(LABEL, LABEL.values())), "l.csv", read_pairs),
+    "released-csv": (broken(csv_of(RELEASED, RELEASED.values())), "r.csv", read_released),
+    "reply": (broken(as_bytes(REPLY)), "reply.json", read_reply),
     "scores": (
         broken(csv_of(SCORE, SCORE.values())) | broken(csv_of(PUBLISHED_COLUMNS, PUBLISHED)),
         "s.csv",
@@ -250,6 +279,8 @@ def fuzz_parquet(place, examples):
         (place / "p.parquet").write_bytes(data)
         tolerant(read_recorded, place / "p.parquet")
         tolerant(read_predictions, place / "p.parquet")
+        tolerant(read_pairs, place / "p.parquet")
+        tolerant(read_released, place / "p.parquet")
 
     check()
 

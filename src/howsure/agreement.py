@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from howsure import strict_json
+from howsure import strict_json, strict_parquet
 from howsure.answers import grade
 from howsure.errors import QuestionError
 from howsure.intervals import RESAMPLES, Interval, draw_counts, percentiles, redrawn
@@ -203,15 +203,10 @@ def _json_list(text: str, where: str) -> Any:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-    except (OSError, pa.ArrowException) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise QuestionError(f"{path} can't be read as Parquet: {first[:200]}") from None
+        table = strict_parquet.read_any(path)
+    except (OSError, ValueError) as error:
+        raise QuestionError(f"{path} can't be read as Parquet: {error}") from None
     _check_columns(tuple(table.column_names), str(path))
     for number, row in enumerate(table.to_pylist(), start=1):
         yield f"{path}, row {number}", row

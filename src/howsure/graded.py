@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from howsure import strict_parquet
 from howsure.errors import QuestionError
 from howsure.lm import hub, loading
 from howsure.lm.stops import first_line
@@ -145,7 +146,11 @@ def _rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(where it stands, row), file by file."""
     for file in files:
         table = _table(file)
-        missing = [c for c in _NEEDED if c not in table.column_names]
+        names = table.column_names
+        twice = [c for c in names if names.count(c) > 1]
+        if twice:
+            raise QuestionError(f"{file}: the column {twice[0]!r} is there twice; remove one")
+        missing = [c for c in _NEEDED if c not in names]
         if missing:
             raise QuestionError(
                 f"{file}: no column {missing[0]!r}; released graded answers have the columns "
@@ -157,18 +162,20 @@ def _rows(files: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _table(file: Path) -> Any:
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import csv
 
     try:
         if file.suffix == ".parquet":
-            return parquet.read_table(file)
+            return strict_parquet.read_any(file)
         texts = {name: pa.string() for name in (*_NEEDED[:3], "prompt", "target")}
-        return csv.read_csv(
+        table = csv.read_csv(
             file,
             parse_options=csv.ParseOptions(newlines_in_values=True),
             convert_options=csv.ConvertOptions(column_types=texts, strings_can_be_null=False),
         )
-    except (OSError, pa.ArrowException) as error:
+        _ = table.column_names  # names are decoded only here
+        return table
+    except (OSError, ValueError, pa.ArrowException) as error:
         first = str(error).splitlines()[0]
         raise QuestionError(f"{file}: can't be read as a table ({first[:200]})") from error
 

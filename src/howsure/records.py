@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 import numpy as np
 from numpy.typing import NDArray
 
+from howsure import strict_parquet
 from howsure.errors import StoreError
 from howsure.types import Answer, Format, GradedAnswer, Ungraded
 
@@ -191,21 +192,10 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _read_table(path: Path, names: Sequence[str], only: Sequence[str] | None = None) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            stated, there = file.metadata.num_rows, file.schema_arrow.names
-            table = file.read(None if only is None else list(only))
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(f"{path} can't be read ({reason}); remove it and run again") from None
-    if table.num_rows != stated:  # the counts are in the footer, which has no checksum
-        raise StoreError(f"{path} has {table.num_rows} of {stated} rows; remove it and run again")
-    if there != list(names):
-        raise StoreError(f"{path} has the columns {there}, not {list(names)}")
-    return table
+        return strict_parquet.read(path, names, only)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} can't be read ({error}); remove it and run again") from None
 
 
 def _arrow_type(hint: Any) -> pa.DataType:

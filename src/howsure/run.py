@@ -41,7 +41,7 @@ from howsure.workers import Failure
 if TYPE_CHECKING:
     import polars as pl
 
-    from howsure.types import Predictions
+    from howsure.types import Format, Predictions
 
 __all__ = ["RunResult", "RunSpec", "run"]
 
@@ -125,12 +125,13 @@ def run(
     plan = prepare(spec)
     _check_settings(spec)
     _check_adapters(spec, plan, names)
+    released = _released(spec, plan, names)
     pairs = read_labels(grader_check, plan.formats) if grader_check else ()
     directory = store.open_directory(spec.output, spec.to_json())
     with lock.held(directory.path, _say):
         directory.manifest.unlink(missing_ok=True)
         shards = _open_store(cache or directory.store, recompute)
-        units = _units(spec, plan, names)
+        units = _units(spec, plan, names, released)
         placement = find_placement(spec, units, wanted, _threads_before(directory), shards.root)
         card = _card(spec, plan, placement)
         grid, show = _grid(units, shards, directory, card, show)
@@ -275,13 +276,22 @@ def _check_settings(spec: RunSpec) -> None:
         methods.spec_from(method, spec.settings.get(method, {}))
 
 
+Released = Mapping[tuple[str, Format], graded.Source | None]
+"""(model, format) → the training answers that are read instead of asked for."""
+
+
+def _released(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> Released:
+    return {
+        (model, format): released_answers(spec, plan, model, format)
+        for model in names.values()
+        for format in plan.formats
+    }
+
+
 def _check_adapters(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> None:
-    """All that is released is there, and adapters say that they belong to their models."""
+    """They are there, and say that they belong to their models."""
     for model in names.values() if spec.load.adapter else ():
         read_for(find_adapter(str(spec.load.adapter)), model)
-    for model in names.values() if spec.graded_answers else ():
-        for format in plan.formats:
-            graded.find(fill_in(str(spec.graded_answers), model, format))
     if spec.query_adapter is None:
         return
     for model in names.values():
@@ -289,17 +299,16 @@ def _check_adapters(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> None
             find_query_adapter(fill_in(spec.query_adapter, model, format), model)
 
 
-def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> list[Unit]:
+def _units(spec: RunSpec, plan: Plan, names: Mapping[str, str], released: Released) -> list[Unit]:
     """Model by model, so that a worker often has the model of the next job already."""
     device = pick_device(spec.device)
     grader = grader_identity(spec, device)
     return [
-        Unit(name, model, format, spec, plan, identity, released, grader, size)
+        Unit(name, model, format, spec, plan, identity, released[model, format], grader, size)
         for name, model in names.items()
         for identity in [model_identity(spec, model, device)]
         for size in [0 if is_server(model) else loading.stored_bytes(model, spec.load)]
         for format in plan.formats
-        for released in [released_answers(spec, plan, model, format)]
     ]
 
 

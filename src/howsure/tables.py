@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import polars as pl
 
+from howsure import strict_parquet
 from howsure.cells import guarded, meant
 from howsure.errors import PredictionsError, UnknownName, UsageError
 from howsure.types import Predictions
@@ -286,24 +287,15 @@ def read_predictions(path: Path) -> list[Predictions]:
     `meta` does not travel through the file.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    damaged = f"{path} is damaged or no Parquet file"
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            stated, table = file.metadata.num_rows, file.read()
-            columns = tuple(table.column_names)
+        table = strict_parquet.read(path, PREDICTION_COLUMNS)
     except FileNotFoundError:
         raise PredictionsError(f"there is no {path}; check the path") from None
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise PredictionsError(f"{damaged} ({reason}); write it again") from None
-    if table.num_rows != stated:  # the counts are in the footer, which has no checksum
-        raise PredictionsError(f"{damaged} ({table.num_rows} of {stated} rows); write it again")
-    if columns != PREDICTION_COLUMNS:
+    except ValueError as error:
         raise PredictionsError(
-            f"{path} has the columns {columns}; predictions have {PREDICTION_COLUMNS}"
-        )
+            f"{path} is damaged or no Parquet file of predictions ({error}); write it again"
+        ) from None
     try:
         table = table.cast(_arrow_schema())
     except pa.ArrowException as error:

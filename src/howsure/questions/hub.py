@@ -108,7 +108,7 @@ def _rows(paths: list[Path]) -> Iterator[Row]:
         try:
             for batch in ParquetFile(path).iter_batches():
                 yield from batch.to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise QuestionError(f"{path}: can't be read ({error}); remove it") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from howsure import strict_json
+from howsure import strict_json, strict_parquet
 from howsure.errors import PredictionsError
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -105,14 +105,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
 
 def _read_parquet(path: Path) -> pl.DataFrame:
     """By way of Arrow: it verifies checksums, and a damaged file is an error, not a panic."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            frame = pl.from_arrow(file.read())
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from error
+    frame = pl.from_arrow(strict_parquet.read_any(path))
     assert isinstance(frame, pl.DataFrame)
     return frame
 
