@@ -8,10 +8,14 @@ from contextlib import suppress
 
 
 def give_back() -> None:
-    """Some 15 ms. Without it a run's memory follows its longest block, not what is in use."""
+    """Some 15 ms. Without it a run's memory follows its longest block, not what is in use.
+
+    Arrow takes its memory from the C library from the first call on: its own pool gives little
+    back, whatever it is asked.
+    """
     import pyarrow as pa
 
-    pa.default_memory_pool().release_unused()
+    pa.set_memory_pool(pa.system_memory_pool())
     if sys.platform == "linux":
         with suppress(AttributeError):  # musl's allocator has no such call, and keeps little
             ctypes.CDLL(None).malloc_trim(0)

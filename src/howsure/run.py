@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from howsure import graded, lock, manifest, methods, scheduler, store
+from howsure import lock, manifest, methods, scheduler, store
 from howsure.api import Limits, is_server, parse
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grader_check import GraderCheck, check_grader, read_labels
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from howsure.types import Format, Predictions
+
+    Released: TypeAlias = Mapping[tuple[str, Format], graded.Source | None]
+    """(model, format) → the training answers that are read instead of asked for."""
 
 __all__ = ["RunResult", "RunSpec", "run"]
 
@@ -274,10 +277,6 @@ def _check_settings(spec: RunSpec) -> None:
     pick_dtype(spec.dtype, pick_device(spec.device))
     for method in spec.methods:
         methods.spec_from(method, spec.settings.get(method, {}))
-
-
-Released = Mapping[tuple[str, Format], graded.Source | None]
-"""(model, format) → the training answers that are read instead of asked for."""
 
 
 def _released(spec: RunSpec, plan: Plan, names: Mapping[str, str]) -> Released:
