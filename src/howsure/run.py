@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from howsure import lock, manifest, methods, scheduler, store
 from howsure.api import Limits, is_server, parse
@@ -41,6 +41,7 @@ from howsure.workers import Failure
 if TYPE_CHECKING:
     import polars as pl
 
+    from howsure import graded
     from howsure.types import Format, Predictions
 
     Released: TypeAlias = Mapping[tuple[str, Format], graded.Source | None]
