@@ -166,7 +166,6 @@ def join(rank: int, size: int, meeting: Path, device: str) -> Joined:
     """
     import torch
     from accelerate import PartialState
-    from torch._C._distributed_c10d import FileStore
 
     place = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
     here = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": size}
@@ -176,7 +175,7 @@ def join(rank: int, size: int, meeting: Path, device: str) -> Joined:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     torch.distributed.init_process_group(
         "nccl" if device == "cuda" else "gloo",
-        store=FileStore(str(meeting), size),
+        init_method=f"file://{meeting}",  # as it is: nothing is unquoted
         rank=rank,
         world_size=size,
         timeout=_TIMEOUT,
