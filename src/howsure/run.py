@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from howsure import lock, manifest, methods, scheduler, store
+from howsure import heap, lock, manifest, methods, scheduler, store
 from howsure.api import Limits, is_server, parse
 from howsure.errors import HowsureError, ModelError, UsageError
 from howsure.grader_check import GraderCheck, check_grader, read_labels
@@ -124,6 +124,7 @@ def run(
     anything is asked, and told.
     """
     start = time.perf_counter()
+    heap.settle()
     wanted = Wanted(executor, at_once, threads_each, ray_address)
     names = _model_names(spec)
     plan = prepare(spec)

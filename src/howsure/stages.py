@@ -140,6 +140,7 @@ class Worker:
     _judge: tuple[str, Judge] | None = field(default=None, repr=False)
 
     def __call__(self, job: AnyJob, report: Report) -> Made:
+        heap.settle()
         unit = self.units[job.unit]
         made = find(unit, job, self.store)
         if made is not None:  # by a worker that died before it could say so
