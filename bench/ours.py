@@ -1,9 +1,10 @@
-"""What is timed, in howsure's own terms; each work starts with nothing known."""
+"""What is timed, in howsure's own terms; each work starts with nothing known, but for trainings:
+they have what a run reads along with the answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from howsure import methods
 from howsure.answers import answer, grade
 from howsure.asking import Asking
-from howsure.lm import Hidden, LoadOptions, Options, Passage, Place, load
+from howsure.lm import Hidden, LoadOptions, Options, Passage, Place, Want, load
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.readings import Readings
 from howsure.methods.lora import Lora
@@ -38,6 +39,8 @@ class Ours:
     lm: LanguageModel
     questions: Sequence[Question]
     examples: Mapping[str, Sequence[Question]]
+    along: Readings = field(default_factory=Readings)
+    """What was read along with the answers to train on."""
 
     @staticmethod
     def open(
@@ -49,7 +52,7 @@ class Ours:
         lm = load(str(folder), device="cpu", dtype="float32", options=LoadOptions(engine=engine))
         return Ours(lm, questions, examples)
 
-    def answers(self, seed: int | None = None, *, also: bool = False) -> list[Answer]:
+    def answers(self, seed: int | None = None, *, also: Sequence[Want] = ()) -> list[Answer]:
         """By letter; with `also` the bare model's readings beside them."""
         self.lm.readings = Readings()
         return answer(
@@ -59,21 +62,21 @@ class Ours:
             choose_by="letter",
             asking=Asking("off", seed, "refuse"),
             examples=self.examples,
-            also=_FEATURES if also else (),
+            also=also,
         )
 
     def bare(self, seed: int | None = None) -> list[np.ndarray]:
         """Answers, zero-shot and probe features: all that the bare model is asked for."""
-        return self._features(self.answers(seed, also=True))
+        return self._features(self.answers(seed, also=_FEATURES))
 
     def zero_shot(self, seed: int) -> list[np.ndarray]:
         """Answers and zero-shot, each question's examples in an order of its own."""
-        made = self.answers(seed, also=True)
+        made = self.answers(seed, also=_FEATURES)
         return self.lm.read([Passage.of(a) for a in made], _FEATURES[:1])
 
     def all_four(self) -> list[np.ndarray]:
         """Besides, what LoRA and LoRA + Prompt read, each with an adapter of its own."""
-        made = self.answers(also=True)
+        made = self.answers(also=_FEATURES)
         passages = [Passage.of(a) for a in made]
         out = self._features(made)
         for want in (Hidden(Place.ANSWER), Options(Place.QUERY, QUERY_OPTIONS)):
@@ -83,13 +86,16 @@ class Ours:
         return out
 
     def graded(self) -> list[GradedAnswer]:
-        """Every other answer is called right: what is timed does not hang on it."""
-        made = grade(self.questions, self.answers())
+        """Every other answer is called right: what is timed does not hang on it. What a run reads
+        along with answers to train on is known afterwards."""
+        along = methods.wants(LoraPrompt(), "training", by_letter=True)
+        made = grade(self.questions, self.answers(also=along))
+        self.along = self.lm.readings
         return [replace(g, is_correct=bool(i % 2)) for i, g in enumerate(made)]
 
     def train(self, method: str, graded: Sequence[GradedAnswer]) -> None:
         """STEPS steps of a LoRA method, validated once on two answers."""
-        self.lm.readings = Readings()
+        self.lm.readings = self.along
         schedule = Schedule(steps=STEPS, batch_size=BATCH, evaluations=1)
         kind = {"lora": Lora, "lora_prompt": LoraPrompt}[method]
         spec = kind(schedule=schedule, valid_size=2)
