@@ -153,6 +153,13 @@ def test_layers_that_run_again_give_the_same_gradients(pair, monkeypatch) -> Non
         assert counts[1] == 2 * counts[0], "each layer's attention runs twice, and is ours"
 
 
+def test_a_model_without_a_list_of_layers_cannot_run_them_again(pair, monkeypatch) -> None:
+    _, lm = pair
+    monkeypatch.setattr(lm._reader._body.config, "num_hidden_layers", 99)
+    with pytest.raises(ModelError, match=r"no list of decoder layers .*; leave the schedule's"):
+        lm._reader.recomputing()
+
+
 def test_each_token_is_read_once(pair, monkeypatch) -> None:
     """Needed: the prefix's tokens once, then each question's own, then each answer and query."""
     lm, _ = pair

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from howsure.lm.cascade import Layout, Memory, installed
 from howsure.lm.decoding import Decoding, grow_greedily
-from howsure.lm.layers import decoder_layers, recomputing
+from howsure.lm.layers import decoder_layers, recomputing, with_forward
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
 from howsure.lm.sharding import is_divided
@@ -294,18 +294,10 @@ def _forget(chunk: Sequence[Sequence[Node]]) -> None:
                     mine.memory = mine.rows = None
 
 
-@contextmanager
-def _trimmed(layer: nn.Module, wanted: Tensor) -> Iterator[None]:
+def _trimmed(layer: nn.Module, wanted: Tensor) -> AbstractContextManager[None]:
     """The layer's row-wise parts compute the wanted rows only; the others hold no meaning."""
     found = [m for name in ("q_proj", "o_proj", "mlp") if (m := _part(layer, name)) is not None]
-    before = [module.forward for module in found]
-    for module in found:
-        module.forward = _on_rows(module.forward, wanted)
-    try:
-        yield
-    finally:
-        for module, forward in zip(found, before, strict=True):
-            module.forward = forward
+    return with_forward(found, lambda forward: _on_rows(forward, wanted))
 
 
 def _part(layer: nn.Module, name: str) -> nn.Module | None:

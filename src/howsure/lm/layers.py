@@ -21,22 +21,26 @@ def decoder_layers(body: Any) -> nn.ModuleList:
 
 
 @contextmanager
+def with_forward(modules: Iterable[nn.Module], change: Callable[[Any], Any]) -> Iterator[None]:
+    """For a while, each module computes what `change` makes of its forward function."""
+    before = [(module, module.forward) for module in modules]
+    for module, forward in before:
+        module.forward = change(forward)
+    try:
+        yield
+    finally:
+        for module, forward in before:
+            module.forward = forward
+
+
 def recomputing(
     layers: Iterable[nn.Module], around: Callable[[], AbstractContextManager[None]]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """The layers run again in the backward pass, `around` which is what the forward pass had.
 
     Chen et al. 2016. The random numbers of dropout are the same both times.
     """
-    every = list(layers)
-    before = [layer.forward for layer in every]
-    for layer in every:
-        layer.forward = _run_again(layer.forward, around)
-    try:
-        yield
-    finally:
-        for layer, forward in zip(every, before, strict=True):
-            layer.forward = forward
+    return with_forward(layers, lambda forward: _run_again(forward, around))
 
 
 def _run_again(forward: Any, around: Callable[[], AbstractContextManager[None]]) -> Any:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteriaList
 
+from howsure.errors import ModelError
 from howsure.lm.layers import decoder_layers, recomputing
 from howsure.lm.memory import give_back, halves, is_out_of_memory
 from howsure.lm.planning import batches_by_length
@@ -96,8 +97,18 @@ class PlainReader:
         }
 
     def recomputing(self) -> AbstractContextManager[None]:
-        """For a while, layers keep for the backward pass only what goes into them."""
-        return recomputing(decoder_layers(self._body), nullcontext)
+        """For a while, layers keep for the backward pass only what goes into them.
+
+        Raises ModelError for a model without a list of layers.
+        """
+        try:
+            layers = decoder_layers(self._body)
+        except ValueError as error:
+            raise ModelError(
+                f"its layers can't run again in the backward pass: {error}; leave the schedule's "
+                "gradient_checkpointing out"
+            ) from error
+        return recomputing(layers, nullcontext)
 
     def read(self, asks: Sequence[Ask], layers: Sequence[int]) -> Rows:
         """As `rows`, in as many passes as the budget asks for."""
