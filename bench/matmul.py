@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from howsure.lm import cascade
+from howsure.lm import parts
 
 Shape = tuple[int, int, int, int]
 """(how many at once, rows, inputs, outputs); a dense layer is 0 at once: its weight is turned."""
@@ -29,6 +29,7 @@ class Products(defaultdict[Shape, float]):
 
     def __init__(self) -> None:
         super().__init__(float)
+        self._segments: list[tuple[Any, ...]] = []
 
     def add_call(self, module: Any, given: tuple[Any, ...], _: object) -> None:
         x = given[0]
@@ -40,18 +41,38 @@ class Products(defaultdict[Shape, float]):
     def add_attention(self, q: Any, k: Any, is_causal: bool, times: int) -> None:
         """Scores and values, so many times each; the heads of a group share their keys."""
         batch, heads, rows, size = q.shape
-        groups, keys = k.shape[1:3]
+        self._add(
+            batch * k.shape[1], rows * heads // k.shape[1], size, k.shape[2], is_causal, times
+        )
+
+    def add_segments(self, q: Any, k: Any, segments: Any, is_causal: bool, times: int) -> None:
+        """The same of segments; how long they are is looked at when the work is done."""
+        self._segments.append((q.shape, k.shape[1], segments, is_causal, times))
+
+    def _add(
+        self, many: int, height: int, size: int, keys: int, is_causal: bool, times: int
+    ) -> None:
         share = 0.5 if is_causal else 1.0
-        many, height = batch * groups, rows * heads // groups
         self[many, height, size, keys] += times * share
         self[many, height, keys, size] += times * share
 
+    def settle(self) -> None:
+        """Counts the segments that wait for it."""
+        for (_, heads, size), groups, segments, is_causal, times in self._segments:
+            rows = segments.rows.diff().tolist()
+            keys = rows if segments.seen is None else segments.seen.tolist()
+            for count, seen in zip(rows, keys, strict=True):
+                self._add(groups, count * heads // groups, size, seen, is_causal, times)
+        self._segments.clear()
+
     @property
     def flops(self) -> float:
+        self.settle()
         return sum(2 * max(1, m) * a * b * c * n for (m, a, b, c), n in self.items())
 
     def seconds_alone(self) -> float:
         """Processor seconds for all of them, each shape timed by itself."""
+        self.settle()
         return sum(_seconds(shape) * count for shape, count in self.items())
 
 
@@ -61,18 +82,28 @@ def counted(model: nn.Module) -> Iterator[Products]:
     products = Products()
     dense = [m for m in model.modules() if isinstance(m, nn.Linear)]
     handles = [m.register_forward_hook(products.add_call) for m in dense]
-    attend, attend_backward = cascade.attend, cascade.attend_backward
+    names = ("attend", "attend_backward", "attend_segments", "attend_segments_backward")
+    one, back, many, many_back = (getattr(parts, name) for name in names)
 
-    def forward(q: Any, k: Any, v: Any, **how: Any) -> Any:
+    def attend(q: Any, k: Any, v: Any, **how: Any) -> Any:
         products.add_attention(q, k, how["is_causal"], 1)
-        return attend(q, k, v, **how)
+        return one(q, k, v, **how)
 
-    def backward(grad: Any, q: Any, k: Any, *more: Any, **how: Any) -> Any:
+    def attend_backward(grad: Any, q: Any, k: Any, *more: Any, **how: Any) -> Any:
         products.add_attention(q, k, how["is_causal"], 2)
-        return attend_backward(grad, q, k, *more, **how)
+        return back(grad, q, k, *more, **how)
 
+    def attend_segments(q: Any, k: Any, v: Any, segments: Any, **how: Any) -> Any:
+        products.add_segments(q, k, segments, how["is_causal"], 1)
+        return many(q, k, v, segments, **how)
+
+    def attend_segments_backward(grad: Any, q: Any, k: Any, *more: Any, **how: Any) -> Any:
+        products.add_segments(q, k, more[-1], how["is_causal"], 2)
+        return many_back(grad, q, k, *more, **how)
+
+    ours = (attend, attend_backward, attend_segments, attend_segments_backward)
     try:
-        with patch.multiple(cascade, attend=forward, attend_backward=backward):
+        with patch.multiple(parts, **dict(zip(names, ours, strict=True))):
             yield products
     finally:
         for handle in handles:

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from howsure.errors import ModelError, UnknownName
-from howsure.lm import AnswerTokens, Hidden, Options, Passage, Place, cascade, kernels, tree
+from howsure.lm import (
+    AnswerTokens,
+    Hidden,
+    Options,
+    Passage,
+    Place,
+    cascade,
+    decoding,
+    kernels,
+    parts,
+    tree,
+)
 from howsure.lm.adapters import LoraSettings
 from howsure.lm.engine import TreeReader
 from howsure.lm.memory import Budget
@@ -62,6 +73,16 @@ def pair(request, make_lm) -> tuple[LanguageModel, LanguageModel]:
     return tuple(make_lm(architecture, engine=e, **window) for e in ("tree", "plain"))
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def way(request, pair, monkeypatch) -> None:
+    """Packs as on a CPU, and as for a GPU: many segments at once, a wave ahead of who reads it."""
+    is_gpu = request.param == "gpu"
+    for module in (cascade, decoding):
+        monkeypatch.setattr(module, "are_one_call", lambda *_: is_gpu)
+    monkeypatch.setattr(pair[0]._reader, "queues", is_gpu)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("budget", [64, 300, 4096])
 @pytest.mark.parametrize("prefixes", [FIXED, SHUFFLED, ["", *FIXED]])
 def test_rows_are_those_of_the_plain_path(
@@ -79,6 +100,7 @@ def broken(tokens, breaks):
     return lambda ids: "".join("\n" if i in breaks else tokens.decode([i]) for i in ids)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("prefixes", [FIXED, SHUFFLED])
 def test_generation_is_that_of_the_plain_path(pair, prefixes: list[str], monkeypatch) -> None:
     for lm in pair:  # a random model hardly ever says the end token
@@ -113,6 +135,7 @@ def gradients(
     return float(loss.detach()), found
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("prefixes", [[""], FIXED, SHUFFLED])
 def test_gradients_are_those_of_the_plain_path(pair, prefixes: list[str]) -> None:
     asked = passages(2, prefixes, each=3)
@@ -140,7 +163,7 @@ def test_layers_that_run_again_give_the_same_gradients(pair, monkeypatch) -> Non
         calls.append(1)
         return kernels.attend(*args, **how)
 
-    monkeypatch.setattr(cascade, "attend", attend)
+    monkeypatch.setattr(parts, "attend", attend)
     for lm in pair:
         counts, found = [], []
         for recompute in (False, True):
@@ -160,6 +183,7 @@ def test_a_model_without_a_list_of_layers_cannot_run_them_again(pair, monkeypatc
         lm._reader.recomputing()
 
 
+@pytest.mark.usefixtures("way")
 def test_each_token_is_read_once(pair, monkeypatch) -> None:
     """Needed: the prefix's tokens once, then each question's own, then each answer and query."""
     lm, _ = pair
@@ -181,6 +205,7 @@ def test_each_token_is_read_once(pair, monkeypatch) -> None:
     assert lm.tokens_read - before == needed
 
 
+@pytest.mark.usefixtures("way")
 def test_a_generated_answer_is_not_read_again(pair) -> None:
     lm, _ = pair
     (asked,) = passages(3, FIXED, each=1)
@@ -303,8 +328,8 @@ def test_real_prompts_are_verified(pair, monkeypatch) -> None:
     fast.verify(asked)
     plain.verify(asked)
     assert fast.tokens_read == before
-    right = cascade.attend
+    right = parts.attend
     wrong = lambda *seen, **how: (right(*seen, **how)[0] * 1.01, right(*seen, **how)[1])  # noqa: E731
-    monkeypatch.setattr(cascade, "attend", wrong)
+    monkeypatch.setattr(parts, "attend", wrong)
     with pytest.raises(ModelError, match=r"--engine plain"):
         fast.verify(asked)

@@ -18,7 +18,7 @@ from test_engine import FIXED, SHUFFLED, WANTS, gradients, passages
 from test_methods import ANSWERS, QUICK, TRAIN, VALID, Stopped, Stopping
 
 from howsure import methods
-from howsure.lm import Hidden, Place, kernels
+from howsure.lm import Hidden, Place, kernels, segments
 from howsure.lm.model import LanguageModel
 from howsure.methods import checkpoint
 from howsure.types import GradedAnswer
@@ -159,6 +159,50 @@ def test_the_backward_kernel_agrees_with_products(causal: bool, rows: int) -> No
     expected = kernels.by_products_backward(grad, q, k, v, out, lse, **given)
     for a, b in zip(found, expected, strict=True):
         assert float((a - b).abs().max()) <= 0.02 * float(b.abs().max())
+
+
+@pytest.mark.skipif(DEVICE != "cuda", reason="needs CUDA's kernels")
+@pytest.mark.parametrize("kind", ["own", "own in a window", "ranges", "single rows"])
+def test_the_kernel_of_many_segments_agrees_with_products(kind: str, monkeypatch) -> None:
+    """In bfloat16, grouped queries, ranges of keys that overlap, as the parts of a cascade are."""
+    lengths = [1] * 90 if kind == "single rows" else [5, 1, 64, 130, 7, 7]
+    window = 16 if kind == "own in a window" else None
+    is_causal = kind.startswith("own")
+    if is_causal:
+        keys, given = sum(lengths), segments.Segments.own(lengths, "cuda")
+    else:
+        keys, draw = 300, np.random.default_rng(0)
+        first = draw.integers(0, keys - 1, len(lengths))
+        ranges = [slice(int(a), int(draw.integers(a + 1, keys + 1))) for a in first]
+        given = segments.Segments.of(lengths, ranges, "cuda")
+    random = torch.Generator("cuda").manual_seed(3)
+    how = {"device": "cuda", "dtype": torch.bfloat16, "generator": random}
+    # As a model's layers give them: heads first to look at, tokens first in memory.
+    q, grad = (torch.randn(sum(lengths), 8, 64, **how) for _ in range(2))
+    k, v = (torch.randn(keys, 2, 64, **how) for _ in range(2))
+    settings = {"is_causal": is_causal, "window": window, "scale": 0.125}
+    out, lse = segments.attend_segments(q, k, v, given, **settings)
+    found = segments.attend_segments_backward(grad, q, k, v, out, lse, given, **settings)
+    monkeypatch.setattr(segments, "fits_flash", lambda _: False)
+    right, right_lse = segments.attend_segments(q, k, v, given, **settings)
+    expected = segments.attend_segments_backward(grad, q, k, v, right, right_lse, given, **settings)
+    torch.testing.assert_close(lse, right_lse, atol=2e-3, rtol=1e-3)
+    for a, b in zip((out, *found), (right, *expected), strict=True):
+        assert a.shape == b.shape
+        assert float((a - b).abs().max()) <= 0.02 * float(b.abs().max())
+
+
+def test_gradients_in_bfloat16_point_the_same_way(kind) -> None:
+    """Weights of an adapter are float32, what is computed with them is bfloat16."""
+    architecture, settings = kind
+    asked = passages(6, SHUFFLED, each=3)
+    exact, rounded = (
+        gradients(on_gpu(architecture, "tree", dtype, **settings), asked)[1]
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert all(g.dtype == torch.float32 for g in rounded)
+    a, b = (torch.cat([g.flatten() for g in found]) for found in (exact, rounded))
+    assert float(torch.cosine_similarity(a, b, dim=0)) > 0.99
 
 
 @pytest.mark.skipif(DEVICE != "cuda", reason="needs CUDA's allocator")

@@ -109,6 +109,21 @@ class Adapters:
         finally:
             self._set(before)
 
+    @contextmanager
+    def mixed_precision(self) -> Iterator[None]:
+        """For a while, in bfloat16 on a GPU, the active adapter is computed in bfloat16 too. Its
+        weights, their gradients and the optimiser stay in float32 (Micikevicius et al. 2018)."""
+        import torch
+
+        model = self._model
+        if self._active is None or model.device.type != "cuda" or model.dtype != torch.bfloat16:
+            yield
+            return
+        from peft.helpers import disable_input_dtype_casting
+
+        with disable_input_dtype_casting(model), torch.autocast("cuda", torch.bfloat16):
+            yield
+
     def _set(self, name: str | None) -> None:
         if self._peft is not None:
             if name is None:

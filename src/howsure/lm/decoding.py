@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from howsure.lm.cascade import Memory, Part, in_window, merge
 from howsure.lm.kernels import attend
+from howsure.lm.parts import Bundle, Layers, Memory, Part, bundled, in_window, merge
+from howsure.lm.segments import Segments, are_one_call, attend_segments, sent
 from howsure.lm.stops import Stops
 from howsure.lm.tree import Node, spans
 
@@ -28,26 +31,35 @@ class Decoding:
         self._leaves = list(leaves)
         self._dtype, self._device = dtype, device
         self._longest = max(len(n.ids) for n in leaves)
-        self._room = room
+        self._width = self._longest + room
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        """Layer → (sequences, width, kv heads, size) each."""
         self.rows = list(range(len(leaves)))
         """Which of the leaves still grow."""
         self.steps = 0
+        self._in_bundles = are_one_call(device, dtype)
         self._arrange()
 
     def _arrange(self) -> None:
         leaves = [self._leaves[i] for i in self.rows]
-        self._starts = torch.tensor([n.stop for n in leaves], device=self._device)
-        empty = torch.tensor([self._longest - len(n.ids) for n in leaves], device=self._device)
-        columns = torch.arange(self._longest, device=self._device)
-        self._padding = columns[None, :] < empty[:, None] if bool(empty.any()) else None
+        self._starts = [n.stop for n in leaves]
+        self._empty = [self._longest - len(n.ids) for n in leaves]
         next_tokens = [Node((0,), n.stop, n) for n in leaves]
         self._spans = [s for s in spans(next_tokens) if s.node not in set(leaves)]
+        self._shared: dict[int | None, list[Part | Bundle]] = {}
+        self._begin()
 
-    @property
-    def positions(self) -> Tensor:
+    def _begin(self) -> None:
+        """What one step needs, for all layers: made when the first of them asks."""
+        self.positions = sent([s + self.steps for s in self._starts], self._device)
         """(sequences,), of the tokens that are read in this step."""
-        return self._starts + self.steps
+        self._own: dict[int | None, Segments | Tensor | None] = {}
+        self._shared = {None: self._shared[None]} if None in self._shared else {}
+
+    def advance(self) -> None:
+        """Each of the sequences has one token more."""
+        self.steps += 1
+        self._begin()
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, layer: int, scale: float, window: int | None
@@ -55,67 +67,109 @@ class Decoding:
         """(heads, sequences, size), (kv heads, sequences, size) twice → (sequences, heads,
         size)."""
         keys, values = self._append(k, v, layer)
-        first = 0 if window is None else max(0, keys.shape[2] - window)
-        mask = None
-        if self._padding is not None and first < self._longest:
-            width = keys.shape[2] - first
-            mask = torch.zeros(len(self.rows), 1, 1, width, dtype=q.dtype, device=q.device)
-            hidden = self._padding[:, first:]
-            mask[..., : hidden.shape[1]].masked_fill_(hidden[:, None, None, :], -torch.inf)
-        own, own_lse = attend(
+        if window is not None and max(self._starts) + self.steps < window:
+            window = None
+        out, lse = self._attend_to_own(q, keys, values, scale, window)
+        for part in self._to_shared(window):
+            # What a leaf continues was kept: none of it is in this pass.
+            one, its_lse = part.attend(q, k, v, layer, scale)
+            merge(out, lse, part.rows, one, its_lse)
+        return out
+
+    def _attend_to_own(
+        self, q: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Output (sequences, heads, size) and log-sum-exp (sequences, heads)."""
+        if window not in self._own:
+            made = self._own_segments(window) if self._in_bundles else self._own_mask(window)
+            self._own[window] = made
+        own = self._own[window]
+        if isinstance(own, Segments):
+            flat_keys, flat_values = keys.flatten(0, 1), values.flatten(0, 1)
+            how: dict[str, Any] = {"is_causal": False, "window": None, "scale": scale}
+            return attend_segments(q.transpose(0, 1), flat_keys, flat_values, own, **how)
+        seen = slice(self._first(window), self._longest + self.steps + 1)
+        out, lse = attend(
             q.transpose(0, 1).unsqueeze(2),
-            keys[:, :, first:],
-            values[:, :, first:],
+            keys[:, seen].transpose(1, 2),
+            values[:, seen].transpose(1, 2),
             is_causal=False,
-            mask=mask,
+            mask=own,
             scale=scale,
         )
-        out, lse = own[:, :, 0], own_lse[:, :, 0].clone()
-        for span in self._spans:
-            part = self._part(span.row, span.end, span.node, span.seen, window)
-            if part is None:
-                continue
-            stored_k, stored_v = part.memory.layers[layer]  # type: ignore[union-attr]
-            one, its_lse = attend(
-                q[None, :, part.rows],
-                stored_k[None, :, part.keys],
-                stored_v[None, :, part.keys],
-                is_causal=False,
-                mask=part.mask,
-                scale=scale,
-            )
-            merge(out, lse, part.rows, one[0].transpose(0, 1), its_lse[0].transpose(0, 1))
-        return out
+        return out[:, :, 0], lse[:, :, 0].clone()
+
+    def _first(self, window: int | None) -> int:
+        """The first column of the buffer that any sequence sees."""
+        return 0 if window is None else max(0, self._longest + self.steps + 1 - window)
+
+    def _own_segments(self, window: int | None) -> Segments:
+        count, end, first = len(self.rows), self._longest + self.steps + 1, self._first(window)
+        begins = [max(first, empty) for empty in self._empty]
+        keys = [slice(i * self._width + b, i * self._width + end) for i, b in enumerate(begins)]
+        return Segments.of([1] * count, keys, self._device)
+
+    def _own_mask(self, window: int | None) -> Tensor | None:
+        """Over the columns that a sequence shorter than others leaves empty."""
+        first = self._first(window)
+        if not any(empty > first for empty in self._empty):
+            return None
+        columns = torch.arange(first, self._longest + self.steps + 1, device=self._device)
+        hidden = columns[None, :] < sent(self._empty, self._device)[:, None]
+        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
+        return mask.masked_fill_(hidden, -torch.inf)[:, None, None, :]
+
+    def _to_shared(self, window: int | None) -> list[Part | Bundle]:
+        """The calls for what stands before the leaves; without a window the same in every step."""
+        if window not in self._shared:
+            found = (self._part(s.row, s.end, s.node, s.seen, window) for s in self._spans)
+            parts = [part for part in found if part is not None]
+            calls: list[Part | Bundle] = [*parts]
+            self._shared[window] = bundled(parts, self._device) if self._in_bundles else calls
+        return self._shared[window]
 
     def _part(self, row: int, end: int, node: Node, seen: int, window: int | None) -> Part | None:
         memory: Memory = node.memory
-        at = self.positions
-        low, high = 0, -1
-        if window is not None:
-            low, high = int(at[row:end].min()), int(at[row:end].max())
+        at = [s + self.steps for s in self._starts[row:end]]
         keys = slice(memory.row, memory.row + seen)
-        part = Part(slice(row, end), low, high, keys, node.start, memory=memory)
-        return in_window(part, window, at, self._dtype)
+        part = Part(slice(row, end), min(at), max(at), keys, node.start, memory=memory)
+        return in_window(part, window, self.positions, self._dtype)
 
     def _append(self, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """The buffers with this step's keys and values behind the others."""
+        """The buffers, with this step's keys and values behind the others."""
         if layer not in self._buffers:
             self._buffers[layer] = self._filled(k, layer, 0), self._filled(v, layer, 1)
         column = self._longest + self.steps
         for buffer, new in zip(self._buffers[layer], (k, v), strict=True):
-            buffer[:, :, column] = new.transpose(0, 1)
-        keys, values = self._buffers[layer]
-        return keys[:, :, : column + 1], values[:, :, : column + 1]
+            buffer[:, column] = new.transpose(0, 1)
+        return self._buffers[layer]
 
     def _filled(self, like: Tensor, layer: int, which: int) -> Tensor:
-        width = self._longest + self._room
-        buffer = like.new_zeros(len(self.rows), like.shape[0], width, like.shape[2])
-        for row, i in enumerate(self.rows):
-            leaf = self._leaves[i]
-            memory: Memory = leaf.memory
-            own = memory.layers[layer][which][:, memory.row : memory.row + len(leaf.ids)]
-            buffer[row, :, self._longest - len(leaf.ids) : self._longest] = own
+        """A buffer with the leaves' own keys or values, by one copy for each pack they are of."""
+        kv_heads, _, size = like.shape
+        buffer = like.new_zeros(len(self.rows), self._width, kv_heads, size)
+        for layers, source, target in self._leaf_rows:
+            buffer.view(-1, kv_heads, size)[target] = layers[layer][which].transpose(0, 1)[source]
         return buffer
+
+    @cached_property
+    def _leaf_rows(self) -> list[tuple[Layers, Tensor, Tensor]]:
+        """Of each pack that leaves are of: its layers, their rows there, and where in the flat
+        buffer these go."""
+        packs: dict[int, Layers] = {}
+        source: dict[int, list[int]] = defaultdict(list)
+        target: dict[int, list[int]] = defaultdict(list)
+        for row, i in enumerate(self.rows):
+            leaf, memory = self._leaves[i], self._leaves[i].memory
+            pack = id(memory.layers)
+            packs[pack] = memory.layers
+            end = row * self._width + self._longest
+            source[pack] += range(memory.row, memory.row + len(leaf.ids))
+            target[pack] += range(end - len(leaf.ids), end)
+        return [
+            (layers, sent(source[pack], self._device), sent(target[pack], self._device))
+            for pack, layers in packs.items()
+        ]
 
     def leave(self, stay: Sequence[int]) -> dict[int, Memory]:
         """Only these rows go on; what the others have grown: leaf index → keys and values."""
@@ -124,13 +178,16 @@ class Decoding:
         memories = {
             self.rows[row]: Memory(
                 {
-                    layer: (k[row, :, grown].clone(), v[row, :, grown].clone())
+                    layer: (
+                        k[row, grown].transpose(0, 1).clone(),
+                        v[row, grown].transpose(0, 1).clone(),
+                    )
                     for layer, (k, v) in self._buffers.items()
                 }
             )
             for row in gone
         }
-        keep = torch.tensor(stay, dtype=torch.long, device=self._device)
+        keep = sent(stay, self._device)
         self._buffers = {
             layer: (k.index_select(0, keep), v.index_select(0, keep))
             for layer, (k, v) in self._buffers.items()
@@ -182,7 +239,7 @@ def grow_greedily(
         if not state.rows:
             break
         hidden = step([tokens[i][-1] for i in state.rows], state)
-        state.steps += 1
+        state.advance()
         for row, i in enumerate(state.rows):
             hidden_of[i].append(hidden[row])
     return list(zip(tokens, sums, strict=True)), nodes

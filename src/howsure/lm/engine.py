@@ -6,6 +6,7 @@ the wanted rows alone pass the query and output projections and the MLP.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import islice
@@ -14,17 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from howsure.lm.cascade import Layout, Memory, installed
+from howsure.lm.cascade import Layout, installed
 from howsure.lm.decoding import Decoding, grow_greedily
 from howsure.lm.layers import decoder_layers, recomputing, with_forward
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
+from howsure.lm.parts import Memory
 from howsure.lm.planning import batches_by_length
+from howsure.lm.segments import sent
 from howsure.lm.sharding import is_divided
 from howsure.lm.stops import Stops
 from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
 
 _PACKS_A_WAVE = 4
-"""Packs whose keys and values are held for what continues them."""
+"""Packs whose keys and values are held for what continues them. On a GPU they are two waves: the
+next one's packs are in its queue while the processor looks at one."""
 
 Rows = dict[int, Tensor]
 """Layer → (rows, hidden size); -1 is after the final norm."""
@@ -44,6 +48,8 @@ class TreeReader:
         self._layers = decoder_layers(body)
         self.budget = Budget(budget)
         self.tokens_read = 0
+        self.queues = body.device.type == "cuda"
+        """Whether passes are waited for by who looks at their rows, and not before."""
         self._trimmed_to: Tensor | None = None
         """The wanted rows of the last pass, if its last layer computed them alone."""
 
@@ -54,13 +60,25 @@ class TreeReader:
         sequences can be continued until the next wave is asked for."""
         nodes = grow(asks)
         made = packs(nodes, lambda: self.budget.tokens)
-        for chunk in _chunks(made, _PACKS_A_WAVE if keep else 1):
+        at_once = _PACKS_A_WAVE // (1 + self.queues) if keep else 1
+        waiting: deque[list[list[Node]]] = deque()
+        for chunk in _chunks(made, at_once):
             for pack in chunk:
                 self.read(pack, layers, keep=keep)
-            leaves = [n for pack in chunk for n in pack if n.ask is not None]
-            if leaves:
-                yield TreeWave(self, asks, leaves, layers)
-            _forget(chunk)
+            waiting.append(chunk)
+            if len(waiting) > self.queues:
+                yield from self._wave(asks, waiting.popleft(), layers)
+        while waiting:
+            yield from self._wave(asks, waiting.popleft(), layers)
+
+    def _wave(
+        self, asks: Sequence[Ask], chunk: list[list[Node]], layers: Sequence[int]
+    ) -> Iterator[TreeWave]:
+        """What has been read of the asks in these packs, if they end there; then it is freed."""
+        leaves = [n for pack in chunk for n in pack if n.ask is not None]
+        if leaves:
+            yield TreeWave(self, asks, leaves, layers)
+        _forget(chunk)
 
     def rows(self, asks: Sequence[Ask], layers: Sequence[int] = (-1,)) -> Rows:
         """All rows in one pass, ask by ask, with gradients if they are on."""
@@ -99,7 +117,7 @@ class TreeReader:
 
     def _pass(self, pack: Sequence[Node], layers: Sequence[int], *, keep: bool) -> Layout:
         layout = Layout(pack, self._body.device, self._body.dtype, keep=keep)
-        ids = torch.tensor([t for n in pack for t in n.ids], device=layout.positions.device)
+        ids = sent([t for n in pack for t in n.ids], self._body.device)
         deep: Rows = {}
         with ExitStack() as stack:
             stack.enter_context(installed(self._config))
@@ -132,10 +150,10 @@ class TreeReader:
 
     def step(self, tokens: list[int], state: Decoding) -> Tensor:
         """One new token of each growing sequence: their hidden states, (sequences, size)."""
-        ids = torch.tensor([tokens], device=self._body.device)
+        ids = sent(tokens, self._body.device)
         with installed(self._config):
             result = self._body(
-                input_ids=ids,
+                input_ids=ids[None],
                 position_ids=state.positions[None],
                 use_cache=False,
                 cascade=state,

@@ -25,7 +25,7 @@ def attend(
         out, lse = _aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, is_causal, attn_mask=mask, scale=scale
         )
-    elif _fits_flash(q, mask):
+    elif mask is None and fits_flash(q):
         out, lse = _aten._scaled_dot_product_flash_attention(
             q, *_expanded(q, k, v), 0.0, is_causal, False, scale=scale
         )[:2]
@@ -54,7 +54,7 @@ def attend_backward(
             grad, q, k, v, out, lse, 0.0, is_causal, attn_mask=mask, scale=scale
         )
         return dq, dk, dv
-    if _fits_flash(q, mask):
+    if mask is None and fits_flash(q):
         # Its state of random numbers is that of a dropout that there is not.
         none = torch.zeros(2, dtype=torch.uint64, device=q.device)
         # The kernel takes the log-sum-exp for dense, whatever its strides say.
@@ -127,6 +127,7 @@ def _expanded(q: Tensor, *tensors: Tensor) -> list[Tensor]:
     return [x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in tensors]
 
 
-def _fits_flash(q: Tensor, mask: Tensor | None) -> bool:
+def fits_flash(q: Tensor) -> bool:
+    """Whether the GPU's flash attention takes such queries: their device, dtype and head size."""
     half, size = q.dtype in (torch.float16, torch.bfloat16), q.shape[-1]
-    return q.is_cuda and mask is None and half and size <= 256 and size % 8 == 0
+    return q.is_cuda and half and size <= 256 and size % 8 == 0

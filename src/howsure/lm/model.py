@@ -17,6 +17,7 @@ from torch import Tensor
 from howsure.errors import ModelError
 from howsure.lm import loading, selfcheck, sharding
 from howsure.lm.adapters import Adapters
+from howsure.lm.ahead import ahead
 from howsure.lm.chat import Prompting, choose
 from howsure.lm.loading import embedded_names
 from howsure.lm.passage import AnswerTokens, Generation, Hidden, Options, Passage, Place, Want
@@ -204,14 +205,23 @@ class LanguageModel:
     ) -> Iterator[tuple[list[int], Values]]:
         """(passages, their values), bit by bit; values of a passage that came apart add up."""
         layers = _layers(wants)
-        for block in blocks(passages):
-            some = [passages[i] for i in block]
-            work = self._plan(some, wants)
-            with self.reading(), self.adapters.using(adapter):
+        for block, (some, work) in self._blocks(passages, wants):
+            with self.reading(), self.adapters.using(adapter), self.adapters.mixed_precision():
                 for wave in self._reader.waves(work.asks, layers):
                     owners = sorted({work.owners[a] for a in wave.asks})
                     values = self._values(some, owners, wants, work, wave.asks, wave.rows)
                     yield [block[i] for i in owners], values
+
+    def _blocks(
+        self, passages: Sequence[Passage], wants: Sequence[Want]
+    ) -> Iterator[tuple[list[int], tuple[list[Passage], Plan]]]:
+        """Passages to read together, and their plan; a GPU is not kept waiting for the next one."""
+
+        def planned(block: list[int]) -> tuple[list[Passage], Plan]:
+            some = [passages[i] for i in block]
+            return some, self._plan(some, wants)
+
+        return ahead(blocks(passages), planned, in_background=self.device.type == "cuda")
 
     def waves(
         self, passages: Sequence[Passage], wants: Sequence[Want], *, keep: bool = True
@@ -222,9 +232,7 @@ class LanguageModel:
         """
         layers = _layers(wants)
         with self.reading(), self.adapters.using(None):
-            for block in blocks(passages):
-                some = [passages[i] for i in block]
-                work = self._plan(some, wants)
+            for block, (some, work) in self._blocks(passages, wants):
                 for wave in self._reader.waves(work.asks, layers, keep=keep):
                     owners = [work.owners[a] for a in wave.asks]
                     values = self._values(some, owners, wants, work, wave.asks, wave.rows)
@@ -241,7 +249,7 @@ class LanguageModel:
 
         For training: the active adapter is the one that `training` opened.
         """
-        hidden = self._reader.rows(work.asks)[-1]
+        hidden = self._trained_rows(work)
         offsets = _offsets(work, range(len(work.asks)))
         return [hidden[[_row(work, offsets, *at[place]) for at in work.places]] for place in places]
 
@@ -251,7 +259,7 @@ class LanguageModel:
         Returns (rows (total, hidden size), owner (total,), at place (n, hidden size)): `owner`
         is the index of the passage each of the rows belongs to.
         """
-        hidden = self._reader.rows(work.asks)[-1]
+        hidden = self._trained_rows(work)
         offsets = _offsets(work, range(len(work.asks)))
         at = [
             (_row(work, offsets, ask, position - 1), i)
@@ -261,6 +269,10 @@ class LanguageModel:
         row, owner = zip(*at, strict=True)
         last = [_row(work, offsets, *places[place]) for places in work.places]
         return hidden[list(row)], torch.tensor(owner, device=hidden.device), hidden[last]
+
+    def _trained_rows(self, work: Plan) -> Tensor:
+        with self.adapters.mixed_precision():
+            return self._reader.rows(work.asks)[-1]
 
     def logits(self, hidden: Tensor, token_ids: Sequence[int] | None = None) -> Tensor:
         """float32 logits of final hidden states: (n, vocabulary), or (n, k) for k token ids."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from howsure.errors import ModelError
@@ -44,6 +45,8 @@ class Tokens:
         )
         self.pad_id: int = pad if pad is not None else 0
         self._stops = tuple(stops)
+        self._busy = Lock()
+        """The library's tokenizers take one text at a time: they are set up anew for each."""
         self._segments: dict[tuple[str, str, str], list[int]] = {}
         self._option_ids: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
 
@@ -60,9 +63,13 @@ class Tokens:
             some.append(text)
             characters += len(text)
             if characters >= _CHARACTERS:
-                yield from self._encode(some)
+                yield from self._encoded_now(some)
                 some, characters = [], 0
-        yield from self._encode(some)
+        yield from self._encoded_now(some)
+
+    def _encoded_now(self, texts: Sequence[str]) -> list[list[int]]:
+        with self._busy:
+            return self._encode(texts)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
