@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from bench.matmul import Products, counted
+from bench.matmul import counted
 from howsure import methods
 from howsure.answers import answer, grade
 from howsure.asking import Asking
@@ -62,29 +62,31 @@ class Timed:
     def stage(self, name: str, count: int, unit: str) -> Iterator[None]:
         """Times it; `count` is how many questions or steps it is."""
         self._wait(reset=True)
+        before = self.lm.tokens_read
         begin = time.perf_counter()
         with counted(self.lm._model) as products:
             yield
             self._wait()
             seconds = time.perf_counter() - begin
-        self.add(name, count, unit, seconds, products)
+        self.add(name, count, unit, seconds, products.flops, self.lm.tokens_read - before)
 
     def add(
-        self, name: str, count: int, unit: str, seconds: float, products: Products | float
+        self, name: str, count: int, unit: str, seconds: float, flops: float, tokens: int
     ) -> None:
-        flops = products if isinstance(products, float) else float(products.flops)
         row = {
             "stage": name,
             "unit": unit,
             "count": count,
             "seconds_each": seconds / count,
+            "tokens_a_second": tokens / seconds,
             "share_of_matmul_rate": flops / seconds / self.rate,
             "peak_gb": self._peak() / 1e9,
         }
         self.rows.append(row)
         print(
             f"  {name:24} {seconds / count:10.5f} s a {unit:8} "
-            f"{row['share_of_matmul_rate']:6.1%} of the matmul rate {row['peak_gb']:7.2f} GB",
+            f"{row['share_of_matmul_rate']:6.1%} of the matmul rate {tokens / seconds:8.0f} "
+            f"tokens/s {row['peak_gb']:7.2f} GB",
             flush=True,
         )
 
@@ -153,21 +155,24 @@ def column(
 
 def trained(timed: Timed, stage: str, kind: Any, graded: list[GradedAnswer]) -> Any:
     """An estimator of MORE steps, and what a step takes once the device is warm."""
-    seconds, flops, estimator = [], [], None
+    seconds, flops, tokens, estimator = [], [], [], None
     for steps in (FEW, FEW, MORE):
         if estimator is not None:
             methods.release(estimator)
         schedule = Schedule(steps=steps, batch_size=BATCH, evaluations=1)
         timed.lm.readings.clear()
         timed._wait(reset=True)
+        before = timed.lm.tokens_read
         begin = time.perf_counter()
         with counted(timed.lm._model) as products:
             spec = kind(schedule=schedule, valid_size=2)
             estimator = methods.fit(spec, timed.lm, graded, graded[:2], seed=0)
             timed._wait()
         seconds.append(time.perf_counter() - begin)
-        flops.append(float(products.flops))
-    timed.add(stage, MORE - FEW, "step", seconds[2] - seconds[1], flops[2] - flops[1])
+        flops.append(products.flops)
+        tokens.append(timed.lm.tokens_read - before)
+    more = (x[2] - x[1] for x in (seconds, flops, tokens))
+    timed.add(stage, MORE - FEW, "step", *more)
     return estimator
 
 

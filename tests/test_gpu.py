@@ -192,6 +192,13 @@ def test_the_kernel_of_many_segments_agrees_with_products(kind: str, monkeypatch
         assert float((a - b).abs().max()) <= 0.02 * float(b.abs().max())
 
 
+def test_norms_are_one_operator_here(kind) -> None:
+    architecture, settings = kind
+    lm = on_gpu(architecture, "tree", torch.bfloat16, **settings)
+    assert lm.engine == "tree" and len(lm._reader._norms) == 5
+    assert lm._reader.queues and lm._reader._packs_a_wave == 32
+
+
 def test_gradients_in_bfloat16_point_the_same_way(kind) -> None:
     """Weights of an adapter are float32, what is computed with them is bfloat16."""
     architecture, settings = kind

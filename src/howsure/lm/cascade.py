@@ -165,9 +165,14 @@ class _Cascade(torch.autograd.Function):
         layer: int,
         scale: float,
     ) -> Tensor:
-        out = q.new_zeros(q.shape[1], q.shape[0], v.shape[-1])
-        lse = torch.full(out.shape[:2], -torch.inf, dtype=torch.float32, device=q.device)
-        for part in parts:
+        if parts and isinstance(parts[0], Bundle):  # of all rows, each of which sees itself
+            first, *others = parts
+            out, lse = first.attend(q, k, v, layer, scale)
+        else:
+            others = parts
+            out = q.new_zeros(q.shape[1], q.shape[0], v.shape[-1])
+            lse = torch.full(out.shape[:2], -torch.inf, dtype=torch.float32, device=q.device)
+        for part in others:
             one, its_lse = part.attend(q, k, v, layer, scale)
             if part.is_causal:
                 out[part.rows], lse[part.rows] = one, its_lse
@@ -181,8 +186,13 @@ class _Cascade(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         q, k, v, out, lse = ctx.saved_tensors
         parts, layer, scale = ctx.how
-        found = (torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v))
-        for part in parts:
+        if parts and isinstance(parts[0], Bundle):
+            first, *others = parts
+            found = first.gradients(grad, q, k, v, out, lse, layer, scale)
+        else:
+            others = parts
+            found = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for part in others:
             part.add_gradients(found, grad, q, k, v, out, lse, layer, scale)
         return *found, None, None, None
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from howsure.lm.cascade import Layout, installed
 from howsure.lm.decoding import Decoding, grow_greedily
-from howsure.lm.layers import decoder_layers, recomputing, with_forward
+from howsure.lm.layers import decoder_layers, kv_width, recomputing, with_forward
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
+from howsure.lm.norms import fused, standard_norms
 from howsure.lm.parts import Memory
 from howsure.lm.planning import batches_by_length
 from howsure.lm.segments import sent
@@ -26,15 +27,19 @@ from howsure.lm.sharding import is_divided
 from howsure.lm.stops import Stops
 from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
 
-_PACKS_A_WAVE = 4
-"""Packs whose keys and values are held for what continues them. On a GPU they are two waves: the
-next one's packs are in its queue while the processor looks at one."""
+_PACKS_A_WAVE = (4, 32)
+"""Packs whose keys and values are held for what continues them: at least, and at most. On a GPU
+they are two waves: the next one's packs are in its queue while the processor looks at one."""
+
+_HELD = 1 / 8
+"""Of a GPU's memory, for keys and values that are held. The more sequences grow together the
+better: a step of few takes as long as one of many."""
 
 Rows = dict[int, Tensor]
 """Layer → (rows, hidden size); -1 is after the final norm."""
 
-_GROWING = 2
-"""Times the tokens of a pack: what sequences that grow together may hold of their own."""
+_GROWING = 1 / 2
+"""Of the tokens that are held: what sequences that grow together may hold of their own."""
 
 
 class TreeReader:
@@ -50,6 +55,8 @@ class TreeReader:
         self.tokens_read = 0
         self.queues = body.device.type == "cuda"
         """Whether passes are waited for by who looks at their rows, and not before."""
+        self._norms = standard_norms(body) if self.queues and not is_divided(body) else []
+        self._packs_a_wave = _held_packs(body, budget)
         self._trimmed_to: Tensor | None = None
         """The wanted rows of the last pass, if its last layer computed them alone."""
 
@@ -60,7 +67,7 @@ class TreeReader:
         sequences can be continued until the next wave is asked for."""
         nodes = grow(asks)
         made = packs(nodes, lambda: self.budget.tokens)
-        at_once = _PACKS_A_WAVE // (1 + self.queues) if keep else 1
+        at_once = self._packs_a_wave // (1 + self.queues) if keep else 1
         waiting: deque[list[list[Node]]] = deque()
         for chunk in _chunks(made, at_once):
             for pack in chunk:
@@ -120,7 +127,7 @@ class TreeReader:
         ids = sent([t for n in pack for t in n.ids], self._body.device)
         deep: Rows = {}
         with ExitStack() as stack:
-            stack.enter_context(installed(self._config))
+            stack.enter_context(self._ours())
             for layer in layers:
                 if layer != -1:
                     stack.enter_context(self._listening(layer, layout.wanted, deep))
@@ -151,7 +158,7 @@ class TreeReader:
     def step(self, tokens: list[int], state: Decoding) -> Tensor:
         """One new token of each growing sequence: their hidden states, (sequences, size)."""
         ids = sent(tokens, self._body.device)
-        with installed(self._config):
+        with self._ours():
             result = self._body(
                 input_ids=ids[None],
                 position_ids=state.positions[None],
@@ -162,14 +169,25 @@ class TreeReader:
         hidden: Tensor = result.last_hidden_state[0]
         return hidden
 
+    @property
+    def growing_tokens(self) -> int:
+        """How many tokens of their own sequences that grow together may hold."""
+        return int(_GROWING * self._packs_a_wave * self.budget.tokens)
+
     def recomputing(self) -> AbstractContextManager[None]:
         """For a while, layers keep for the backward pass only what goes into them."""
         return recomputing(self._layers, self._as_in_the_last_pass)
 
     @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """For a while, the parts of the model that are computed in our way."""
+        with installed(self._config), fused(self._norms):
+            yield
+
+    @contextmanager
     def _as_in_the_last_pass(self) -> Iterator[None]:
         with ExitStack() as stack:
-            stack.enter_context(installed(self._config))
+            stack.enter_context(self._ours())
             if self._trimmed_to is not None:
                 stack.enter_context(_trimmed(self._layers[-1], self._trimmed_to))
             yield
@@ -227,7 +245,7 @@ class TreeWave:
         made: dict[int, tuple[list[int], float]] = {}
         # Each sequence's own tokens are copied, those of all at the width of the longest.
         lengths = [len(leaf.ids) + max_tokens for leaf in self._leaves]
-        waiting = list(batches_by_length(lengths, _GROWING * self._reader.budget.tokens))
+        waiting = list(batches_by_length(lengths, self._reader.growing_tokens))
         while waiting:
             some = sorted(waiting.pop())  # neighbours in the tree share what they are given
             leaves = [self._leaves[i] for i in some]
@@ -279,6 +297,17 @@ class TreeWave:
 def _looked_at(node: Node, position: int, layers: Sequence[int]) -> bool:
     """Whether the rows of a position were kept when it was read."""
     return position in node.wanted and all(layer in node.rows for layer in layers)
+
+
+def _held_packs(body: Any, pack: int) -> int:
+    """Packs of so many tokens whose keys and values may be held at a time."""
+    least, most = _PACKS_A_WAVE
+    if body.device.type != "cuda":
+        return least
+    config = body.config.get_text_config()
+    token = 2 * config.num_hidden_layers * kv_width(config) * body.dtype.itemsize
+    memory = torch.cuda.get_device_properties(body.device).total_memory
+    return min(most, max(least, int(_HELD * memory / (token * pack))))
 
 
 def _chunks(items: Iterator[list[Node]], size: int) -> Iterator[list[list[Node]]]:

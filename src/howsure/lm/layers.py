@@ -20,6 +20,13 @@ def decoder_layers(body: Any) -> nn.ModuleList:
     raise ValueError("no list of decoder layers was found in it")
 
 
+def kv_width(config: Any) -> int:
+    """Key-value heads × their size, of the config of a text model."""
+    heads = int(config.num_attention_heads)
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return int(getattr(config, "num_key_value_heads", None) or heads) * size
+
+
 @contextmanager
 def with_forward(modules: Iterable[nn.Module], change: Callable[[Any], Any]) -> Iterator[None]:
     """For a while, each module computes what `change` makes of its forward function."""

@@ -145,8 +145,26 @@ class Bundle:
         scale: float,
     ) -> None:
         """Adds those that come through these calls; keys and values of a memory have none."""
+        dq, dk, dv = self.gradients(grad, q, k, v, out, lse, layer, scale)
+        into[0][:, self.rows] += dq
+        if self.memory is None:
+            into[1].add_(dk)
+            into[2].add_(dv)
+
+    def gradients(
+        self,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        layer: int,
+        scale: float,
+    ) -> Grads:
+        """Those of its queries, and of all keys and values."""
         rows = self.rows
-        dq, dk, dv = attend_segments_backward(
+        found = attend_segments_backward(
             grad[rows],
             *self._seen(q, k, v, layer),
             out[rows],
@@ -155,10 +173,8 @@ class Bundle:
             scale=scale,
             **self._how(),
         )
-        into[0][:, rows] += dq.transpose(0, 1)
-        if self.memory is None:
-            into[1].add_(dk.transpose(0, 1))
-            into[2].add_(dv.transpose(0, 1))
+        dq, dk, dv = (x.transpose(0, 1) for x in found)
+        return dq, dk, dv
 
     def _how(self) -> dict[str, Any]:
         return {"is_causal": self.is_causal, "window": self.window}

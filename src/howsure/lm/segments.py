@@ -32,6 +32,8 @@ class Segments:
     """(segments,), how many keys each sees; None: up to the next one's first."""
     longest: tuple[int, int]
     """Most rows and most keys of a segment, or more."""
+    total: int = 0
+    """How many keys all of them see, where `seen` is told."""
 
     @classmethod
     def own(cls, lengths: Sequence[int], device: Any) -> Segments:
@@ -48,6 +50,7 @@ class Segments:
             sent([*(k.start for k in keys), 0], device, torch.int32),
             sent(counts, device, torch.int32),
             (max(lengths), max(counts)),
+            sum(counts),
         )
 
 
@@ -113,8 +116,9 @@ def attend_segments_backward(
     # The backward kernel takes no ranges that overlap: each segment gets a copy of its keys.
     ends = torch.cat([segments.seen.new_zeros(1), segments.seen.cumsum(0, dtype=torch.int32)])
     shift = segments.first[:-1] - ends[:-1]
-    at = torch.repeat_interleave(shift.long(), segments.seen)
-    at = at + torch.arange(len(at), device=at.device)
+    count = segments.total  # known here, so that nobody waits for the device to say it
+    at = torch.repeat_interleave(shift.long(), segments.seen, output_size=count)
+    at = at + torch.arange(count, device=at.device)
     apart = Segments(segments.rows, ends, None, segments.longest)
     dq, *copies = _flash_backward(grad, q, k[at], v[at], out, lse, apart, **how)
     dk, dv = (

@@ -15,6 +15,7 @@ from typing import Any
 
 from howsure.errors import ModelError
 from howsure.lm.adapters import Adapters, LoraSettings
+from howsure.lm.layers import kv_width
 
 BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0, "8bit": 8.0, "4bit": 4.5}
 """Per weight; 4 bits and the scale of each block of 64 (Dettmers et al. 2023: 4.127 with nested
@@ -102,7 +103,7 @@ def size_of(config: dict[str, Any], name: str) -> Size:
         intermediate=int(getattr(inner, "intermediate_size", None) or 4 * inner.hidden_size),
         layers=int(inner.num_hidden_layers),
         query_width=heads * per_head,
-        kv_width=int(getattr(inner, "num_key_value_heads", None) or heads) * per_head,
+        kv_width=kv_width(inner),
         windows=_windows(inner),
         context=int(getattr(inner, "max_position_embeddings", 0) or 1 << 30),
     )
