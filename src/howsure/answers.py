@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from howsure.asking import Asked, Asking, ask
 from howsure.errors import QuestionError, UnknownName
 from howsure.grading import is_match
-from howsure.lm import AnswerTokens, Hidden, Options, Passage, Place, Want
+from howsure.lm import AnswerTokens, Hidden, Next, Options, Passage, Place, Want
 from howsure.prompts import plain
 from howsure.types import LETTERS, Answer, ChooseBy, Format, GradedAnswer, Question
 
@@ -78,7 +78,8 @@ def answer(
     out: dict[int, Answer] = {}
     told = lm.tells_probabilities((asking or Asking()).chat)
     first = Options(Place.QUESTION, _letters(questions)) if letters else Hidden(Place.QUESTION)
-    for wave in lm.waves([a.passage for a in asked], [first], keep=not letters or bool(also)):
+    then: Next = "generate" if format == "open" else "read" if not letters or also else "nothing"
+    for wave in lm.waves([a.passage for a in asked], [first], then=then):
         if format == "open":
             made = _open(lm, questions, asked, wave, max_tokens)
         elif letters and not told:

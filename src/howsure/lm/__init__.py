@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from howsure.lm.loading import embedded_names
 from howsure.lm.names import KnownModel, known_models
 from howsure.lm.options import LoadOptions
-from howsure.lm.passage import AnswerTokens, Generation, Hidden, Options, Passage, Place, Want
+from howsure.lm.passage import AnswerTokens, Generation, Hidden, Next, Options, Passage, Place, Want
 
 if TYPE_CHECKING:
     from howsure.lm.model import LanguageModel
@@ -23,6 +23,7 @@ __all__ = [
     "KnownModel",
     "LanguageModel",
     "LoadOptions",
+    "Next",
     "Options",
     "Passage",
     "Place",

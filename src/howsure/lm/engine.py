@@ -21,6 +21,7 @@ from howsure.lm.layers import decoder_layers, kv_width, recomputing, with_forwar
 from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
 from howsure.lm.norms import fused, standard_norms
 from howsure.lm.parts import Memory
+from howsure.lm.passage import Next
 from howsure.lm.planning import batches_by_length
 from howsure.lm.segments import sent
 from howsure.lm.sharding import is_divided
@@ -61,13 +62,15 @@ class TreeReader:
         """The wanted rows of the last pass, if its last layer computed them alone."""
 
     def waves(
-        self, asks: Sequence[Ask], layers: Sequence[int] = (-1,), *, keep: bool = False
+        self, asks: Sequence[Ask], layers: Sequence[int] = (-1,), *, then: Next = "nothing"
     ) -> Iterator[TreeWave]:
-        """The asks' rows, some asks at a time, in the order of reading. With `keep` a wave's
-        sequences can be continued until the next wave is asked for."""
+        """The asks' rows, some asks at a time, in the order of reading. Where something comes
+        `then`, a wave's sequences can be continued until the next wave is asked for."""
         nodes = grow(asks)
         made = packs(nodes, lambda: self.budget.tokens)
-        at_once = self._packs_a_wave // (1 + self.queues) if keep else 1
+        keep = then != "nothing"
+        held = self._packs_a_wave if then == "generate" else _PACKS_A_WAVE[0]
+        at_once = held // (1 + self.queues) if keep else 1
         waiting: deque[list[list[Node]]] = deque()
         for chunk in _chunks(made, at_once):
             for pack in chunk:

@@ -20,7 +20,7 @@ from howsure.lm.adapters import Adapters
 from howsure.lm.ahead import ahead
 from howsure.lm.chat import Prompting, choose
 from howsure.lm.loading import embedded_names
-from howsure.lm.passage import AnswerTokens, Generation, Hidden, Options, Passage, Place, Want
+from howsure.lm.passage import AnswerTokens, Generation, Hidden, Next, Options, Passage, Place, Want
 from howsure.lm.plain import PlainReader
 from howsure.lm.planning import Plan, blocks, plan
 from howsure.lm.readings import Readings
@@ -224,7 +224,7 @@ class LanguageModel:
         return ahead(blocks(passages), planned, in_background=self.device.type == "cuda")
 
     def waves(
-        self, passages: Sequence[Passage], wants: Sequence[Want], *, keep: bool = True
+        self, passages: Sequence[Passage], wants: Sequence[Want], *, then: Next = "read"
     ) -> Iterator[Wave]:
         """The bare model reads the passages, some at a time; each wave's can be continued.
 
@@ -233,7 +233,7 @@ class LanguageModel:
         layers = _layers(wants)
         with self.reading(), self.adapters.using(None):
             for block, (some, work) in self._blocks(passages, wants):
-                for wave in self._reader.waves(work.asks, layers, keep=keep):
+                for wave in self._reader.waves(work.asks, layers, then=then):
                     owners = [work.owners[a] for a in wave.asks]
                     values = self._values(some, owners, wants, work, wave.asks, wave.rows)
                     yield Wave(self, wave, [block[i] for i in owners], values)
@@ -300,7 +300,7 @@ class LanguageModel:
         """Greedy continuations of the questions, up to the end of their first line or the end
         token."""
         out: dict[int, Generation] = {}
-        for wave in self.waves(passages, [Hidden(Place.QUESTION)]):
+        for wave in self.waves(passages, [Hidden(Place.QUESTION)], then="generate"):
             out |= dict(zip(wave.index, wave.generate(max_tokens), strict=True))
             if on_progress:
                 on_progress(len(out), len(passages))

@@ -254,7 +254,10 @@ def merge(out: Tensor, lse: Tensor, rows: slice | Tensor, one: Tensor, its_lse: 
     """Join a part's output and log-sum-exp into rows that have seen something already."""
     before = lse[rows]
     weight = torch.sigmoid(its_lse - before).to(one.dtype).unsqueeze(-1)
-    out[rows] = torch.lerp(out[rows], one, weight)
+    if isinstance(rows, slice):
+        out[rows].lerp_(one, weight)
+    else:
+        out[rows] = torch.lerp(out[rows], one, weight)
     lse[rows] = torch.logaddexp(before, its_lse)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from howsure.prompts import CORRECTNESS_QUERY, plain
 from howsure.types import Answer
@@ -82,6 +83,9 @@ class AnswerTokens:
 
 
 Want = Hidden | Options | AnswerTokens
+
+Next = Literal["nothing", "read", "generate"]
+"""What will be asked about passages once they are read: how much of them must be kept."""
 
 
 @dataclass(frozen=True, slots=True)

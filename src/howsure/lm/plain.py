@@ -18,6 +18,7 @@ from transformers import GenerationConfig, StoppingCriteriaList
 from howsure.errors import ModelError
 from howsure.lm.layers import decoder_layers, recomputing
 from howsure.lm.memory import give_back, halves, is_out_of_memory
+from howsure.lm.passage import Next
 from howsure.lm.planning import batches_by_length
 from howsure.lm.sharding import is_divided
 from howsure.lm.stops import Stops
@@ -45,7 +46,7 @@ class PlainReader:
         self.tokens_read = 0
 
     def waves(
-        self, asks: Sequence[Ask], layers: Sequence[int] = (-1,), *, keep: bool = False
+        self, asks: Sequence[Ask], layers: Sequence[int] = (-1,), *, then: Next = "nothing"
     ) -> Iterator[PlainWave]:
         """The asks' rows, batch by batch. Nothing is kept: continuing reads the whole again."""
         for batch, rows in self._batches(asks, layers):

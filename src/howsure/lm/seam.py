@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from howsure.lm.chat import Prompting
-from howsure.lm.passage import Generation, Passage, Want
+from howsure.lm.passage import Generation, Next, Passage, Want
 from howsure.lm.readings import Readings
 
 Values = list[NDArray[np.float32]]
@@ -73,5 +73,5 @@ class Model(Protocol):
     ) -> Values: ...
 
     def waves(
-        self, passages: Sequence[Passage], wants: Sequence[Want], *, keep: bool = True
+        self, passages: Sequence[Passage], wants: Sequence[Want], *, then: Next = "read"
     ) -> Iterator[Wave]: ...

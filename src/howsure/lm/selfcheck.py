@@ -75,7 +75,7 @@ def _difference(tree: TreeReader, plain: PlainReader, model: Any) -> float:
     budget, tree.budget = tree.budget, Budget(24)
     pairs: list[tuple[Tensor, Tensor]] = []
     with reading(model):
-        for wave in tree.waves(asks, keep=True):
+        for wave in tree.waves(asks, then="generate"):
             pairs.append((wave.rows[-1], plain.rows([asks[i] for i in wave.asks])[-1]))
             continued = [more[i] for i in wave.asks]
             pairs.append((wave.read(list(enumerate(continued)))[-1], plain.rows(continued)[-1]))

@@ -20,7 +20,7 @@ from howsure.api import CHAT, COMPLETIONS, Client, Limits, Server
 from howsure.errors import ApiError, ModelError
 from howsure.lm.chat import Frame, Prompting, Turns
 from howsure.lm.names import find_known
-from howsure.lm.passage import Generation, Options, Passage, Place, Want
+from howsure.lm.passage import Generation, Next, Options, Passage, Place, Want
 from howsure.lm.readings import Readings
 from howsure.lm.replies import Reply, answer_of, kept, option_row, read
 from howsure.prompts import CORRECTNESS_QUERY, MARKED, marked, plain
@@ -167,7 +167,7 @@ class ServedModel:
         return [self._options(passages, want, until, on_progress) for want in options]
 
     def waves(
-        self, passages: Sequence[Passage], wants: Sequence[Want], *, keep: bool = True
+        self, passages: Sequence[Passage], wants: Sequence[Want], *, then: Next = "read"
     ) -> Iterator[ServedWave]:
         """The passages, some at a time, all within one deadline."""
         until = self._client.deadline()
