@@ -100,6 +100,25 @@ def test_what_changes_the_cost(mine: str) -> None:
     written = cost(methods=("zero_shot",), formats=("open",))
     slow = replace(fast, bandwidth=1e6)
     assert written.seconds(slow) > written.seconds(fast)
+    steps = sum(s.decoding_steps for s in written.stages)
+    endless = replace(fast, bandwidth=1e30)
+    least = written.seconds(endless) - written.flops / (costs.SHARE * endless.flops)
+    assert steps and least == pytest.approx(steps * written.size.layers * costs.LAYER_SECONDS)
+
+
+def test_those_who_train_together_share_training_alone(mine: str) -> None:
+    device = Device("a", 1e12, 1e12, 1 << 40)
+    alone, together = (
+        estimate(small(mine, methods=("zero_shot", "lora"), trainers=n)) for n in (1, 4)
+    )
+    assert not any("such devices at once" in note for note in alone.notes)
+    assert any("on 4 such devices at once" in note for note in together.notes)
+    (one,), (four,) = alone.units, together.units
+    fit = sum(s.flops for s in one.stages if s.name.startswith("fit"))
+    saved = one.seconds(device) - four.seconds(device)
+    assert saved == pytest.approx(0.75 * fit / (costs.SHARE * device.flops))
+    long_one, long_four = (replace(u, batch=10**7).memory("float32") for u in (one, four))
+    assert four.flops == one.flops and long_four < long_one
 
 
 def test_training_is_steps_times_batch(mine: str) -> None:

@@ -14,7 +14,7 @@ from howsure.answers import MAX_TOKENS
 from howsure.api import is_server
 from howsure.errors import QuestionError
 from howsure.estimate import costs, lengths
-from howsure.estimate.costs import DECODING_SHARE, SHARE, UnitCost
+from howsure.estimate.costs import DECODING_SHARE, LAYER_SECONDS, SHARE, UnitCost
 from howsure.estimate.served import ServedCost, of_served
 from howsure.lm import embedded_names
 from howsure.lm.devices import Device, known_devices, this_machine
@@ -57,6 +57,11 @@ def estimate(spec: RunSpec) -> Estimate:
         notes.append("released graded answers are counted as questions of the usual length")
     if not units:
         return Estimate((), (), (*notes, _LONGEST, _PLAIN), served)
+    if spec.trainers > 1:
+        notes.append(
+            f"each adapter is trained on {spec.trainers} such devices at once, which is counted "
+            "without what they have to tell each other; all else takes one of them"
+        )
     devices = (this_machine(spec.device, spec.dtype), *known_devices())
     return Estimate(units, devices, (*notes, _LONGEST, _ASSUMED, _PLAIN), served)
 
@@ -64,7 +69,8 @@ def estimate(spec: RunSpec) -> Estimate:
 _LONGEST = f"open-ended answers are counted with {MAX_TOKENS} tokens, their most"
 _ASSUMED = (
     f"assumed: {SHARE:.0%} of a device's matmul rate while reading, {DECODING_SHARE:.0%} of its "
-    "bandwidth while writing answers; very small models are slower than that"
+    f"bandwidth while writing answers, at least {1000 * LAYER_SECONDS:.1f} ms a layer and step; "
+    "very small models are slower than that"
 )
 _PLAIN = "prompts are counted as plain text; a chat template adds some tokens to each"
 

@@ -26,11 +26,15 @@ from howsure.spec import RunSpec
 from howsure.types import Format
 
 SHARE = 0.4
-"""Of a device's matmul rate, while texts are read or trained on: what dense models of billions of
-weights commonly get. Assumed, not measured."""
+"""Of a device's matmul rate, while texts are read or trained on. Assumed; the six models at full
+size got 0.38 to 0.59 of it on an H200 (`bench/README.md`)."""
 
 DECODING_SHARE = 0.5
 """Of its memory bandwidth, while answers are written token by token. Assumed."""
+
+LAYER_SECONDS = 0.0016
+"""Of a step in which answers are written, at least: to start a layer's operations takes longer than
+the operations do. Measured beside the H200; processors differ."""
 
 PACK = 8192
 """Tokens that one forward pass reads on a GPU."""
@@ -52,6 +56,7 @@ class Stage:
     flops: float
     decoding_steps: int = 0
     """Passes that read one new token of each unfinished answer."""
+    is_training: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class UnitCost:
     exact: bool
     """Whether tokens were counted with the model's own tokenizer."""
     quantize: str
+    trainers: int = 1
+    """How many devices train an adapter together."""
 
     @property
     def tokens(self) -> int:
@@ -98,14 +105,16 @@ class UnitCost:
         width = sizes.BITS[dtype] / 8
         work = PACK * (4 * self.size.hidden + 2 * self.size.intermediate) * width
         reading = self.held * self.kv_bytes(dtype) + work
-        training = self.batch * self.size.activations() * width
+        training = -(-self.batch // self.trainers) * self.size.activations() * width
         training += 16 * (self.adapter.parameters if self.adapter else 0)
         return int(self.weight_bytes(dtype) + max(reading, training) + RESERVE)
 
     def seconds(self, device: Device) -> float:
-        """With the device for itself."""
-        moved = sum(s.decoding_steps for s in self.stages) * self.weight_bytes(device.dtype)
-        return self.flops / (SHARE * device.flops) + moved / (DECODING_SHARE * device.bandwidth)
+        """With the device, or as many of them as train together, for itself."""
+        flops = sum(s.flops / (self.trainers if s.is_training else 1) for s in self.stages)
+        moved = self.weight_bytes(device.dtype) / (DECODING_SHARE * device.bandwidth)
+        step = max(moved, self.size.layers * LAYER_SECONDS)
+        return flops / (SHARE * device.flops) + step * sum(s.decoding_steps for s in self.stages)
 
 
 def of_unit(spec: RunSpec, plan: Plan | None, name: str, format: Format) -> UnitCost:
@@ -149,6 +158,7 @@ def of_unit(spec: RunSpec, plan: Plan | None, name: str, format: Format) -> Unit
         ),
         exact=tokenizer is not None and plan is not None,
         quantize=spec.load.quantize,
+        trainers=spec.trainers,
     )
 
 
@@ -178,7 +188,8 @@ def _held(texts: Lengths, format: Format) -> int:
     """Tokens whose keys and values are held: a wave, solved examples, answers being written."""
     written = 0
     if format == "open":  # what is written stands behind a copy of its question
-        written = max(int(wave.sum()) + len(wave) * MAX_TOKENS for wave in _waves(texts))
+        most = max(int(wave.sum()) + len(wave) * MAX_TOKENS for wave in _waves(texts))
+        written = min(most, WAVE // 2)
     return min(WAVE, int(texts.questions.sum())) + int(texts.before.max()) + written
 
 
@@ -208,6 +219,7 @@ def _adapted(
                 f"fit {method}",
                 examples * length + round(checks * read["validation"].tokens),
                 2.0 * once + size.flops(0, 0, rows) + checks * read["validation"].flops,
+                is_training=True,
             )
         )
     both = (read["validation"], read["test"])
