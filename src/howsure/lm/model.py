@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from howsure.lm.passage import AnswerTokens, Generation, Hidden, Next, Options, 
 from howsure.lm.plain import PlainReader
 from howsure.lm.planning import Plan, blocks, plan
 from howsure.lm.readings import Readings
+from howsure.lm.segments import sent
 from howsure.lm.stops import first_line
 from howsure.lm.tokens import Tokens
 
@@ -251,7 +251,8 @@ class LanguageModel:
         """
         hidden = self._trained_rows(work)
         offsets = _offsets(work, range(len(work.asks)))
-        return [hidden[[_row(work, offsets, *at[place]) for at in work.places]] for place in places]
+        at = ([_row(work, offsets, *p[place]) for p in work.places] for place in places)
+        return [hidden[sent(rows, hidden.device)] for rows in at]
 
     def answer_rows(self, work: Plan, place: Place) -> tuple[Tensor, Tensor, Tensor]:
         """Rows that predict the answer's tokens, and the row at `place`, from one forward pass.
@@ -266,9 +267,9 @@ class LanguageModel:
             for i, (ask, first, end) in enumerate(work.answers)
             for position in range(first, end)
         ]
-        row, owner = zip(*at, strict=True)
         last = [_row(work, offsets, *places[place]) for places in work.places]
-        return hidden[list(row)], torch.tensor(owner, device=hidden.device), hidden[last]
+        row, owner, last_row = (sent(x, hidden.device) for x in (*zip(*at, strict=True), last))
+        return hidden[row], owner, hidden[last_row]
 
     def _trained_rows(self, work: Plan) -> Tensor:
         with self.adapters.mixed_precision():
@@ -279,11 +280,11 @@ class LanguageModel:
         if token_ids is None:
             logits = self._head(hidden)
         else:
-            weight = self._head.weight[list(token_ids)]
-            bias = self._head.bias
-            logits = hidden @ weight.T
+            weight, bias = self._head.weight, self._head.bias
+            some = sent(token_ids, weight.device)
+            logits = hidden @ weight[some].T
             if bias is not None:
-                logits = logits + bias[list(token_ids)]
+                logits = logits + bias[some]
         logits = logits.float() * self._scale
         if self._softcap:
             logits = (logits / self._softcap).tanh() * self._softcap

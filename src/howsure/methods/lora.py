@@ -69,7 +69,7 @@ def fit(
 ) -> LoraEstimator:
     """Train adapter and head; the step with the lowest validation loss is kept."""
     work = lm.planned([Passage.of(g.answer) for g in train], [Place.ANSWER])
-    y = torch.from_numpy(training.labels(train)).to(lm.device)
+    y = torch.from_numpy(training.labels(train))
     checked = training.subset(valid, spec.valid_size, seed)
     check = to_read(checked, team)
     check_passages = [Passage.of(g.answer) for g in check]
@@ -79,7 +79,7 @@ def fit(
 
     def loss_of(batch: NDArray[np.int64]) -> torch.Tensor:
         (hidden,) = lm.rows(work.of(batch), [Place.ANSWER])
-        return cross_entropy(head(hidden.float()), y[batch])
+        return cross_entropy(head(hidden.float()), y[batch].to(lm.device, non_blocking=True))
 
     def valid_loss() -> float:
         with lm.evaluation():

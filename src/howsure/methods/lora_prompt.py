@@ -90,7 +90,7 @@ def fit(
     """
     passages = [Passage.of(g.answer) for g in train]
     work = lm.planned(passages, [Place.QUERY], answer_tokens=True)
-    y = torch.from_numpy(training.labels(train)).to(lm.device)
+    y = torch.from_numpy(training.labels(train))
     checked = training.subset(valid, spec.valid_size, seed)
     check = to_read(checked, team)
     check_passages = [Passage.of(g.answer) for g in check]
@@ -106,10 +106,11 @@ def fit(
 
     def loss_of(batch: NDArray[np.int64]) -> Tensor:
         rows, _, last = lm.answer_rows(work.of(batch), Place.QUERY)
-        loss = cross_entropy(lm.logits(last, options), y[batch])
+        loss = cross_entropy(lm.logits(last, options), y[batch].to(lm.device, non_blocking=True))
         if not spec.divergence_weight:
             return loss
-        base = torch.cat([reference[i] for i in batch]).to(lm.device, lm.dtype)
+        base = torch.cat([reference[i] for i in batch])
+        base = base.to(lm.device, lm.dtype, non_blocking=True)
         with torch.no_grad():
             log_q = lm.logits(base).log_softmax(-1)
         divergence = jensen_shannon(lm.logits(rows).log_softmax(-1), log_q).sum() / len(batch)
