@@ -19,10 +19,10 @@ SOURCE = REPOSITORY / "src" / "howsure"
 
 # The way of the data. Each module may import from those before it, and from its own folder.
 ORDER = (  # noqa: SIM905
-    "errors strict_json strict_parquet manifest notebook types grading questions prompts api lm "
-    "graded asking answers judges methods "
+    "errors strict_json strict_parquet manifest notebook types grading questions prompts api heap "
+    "lm graded asking answers judges methods "
     "calibrate metrics intervals agreement cells tables scores figures store report shards lock "
-    "records heap spec plan estimate workers trainers cluster unit placement stages grader_check "
+    "records spec plan estimate workers trainers cluster unit placement stages grader_check "
     "outcome grid scheduler progress status "
     "run recorded choose summary cli __main__"
 ).split()

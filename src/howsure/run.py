@@ -36,7 +36,7 @@ from howsure.stages import Worker
 from howsure.status import Tracker
 from howsure.store import RunDirectory
 from howsure.unit import Unit, grader_identity, model_identity, released_answers
-from howsure.workers import Failure
+from howsure.workers import ONE_TOKENIZER, Failure, environment
 
 if TYPE_CHECKING:
     import polars as pl
@@ -221,7 +221,7 @@ def _checked_grader(
 ) -> dict[str, Any]:
     """The grader's agreement with people, measured where the run's own work is done."""
     show.say("measuring the grader")
-    with threads(placement.threads if placement.in_process else None):
+    with _as_a_worker(placement):
         found = check_grader(work, units[0].grader, lambda: hire(work, placement, 1))
     if isinstance(found, Failure):
         raise RunFailed(found)
@@ -232,8 +232,20 @@ def _carry_out(grid: Grid, worker: Worker, placement: Placement, show: Display) 
     def on_ready(waiting: int) -> None:
         show.reused(grid.reused.total(), grid.foreseen().total())
 
-    with threads(placement.threads if placement.in_process else None):
+    with _as_a_worker(placement):
         scheduler.carry_out(grid, lambda: hire(worker, placement), on_ready=on_ready)
+
+
+@contextmanager
+def _as_a_worker(placement: Placement) -> Iterator[None]:
+    """Where this process does the work, it does so as a worker process would. Only beside a GPU
+    several threads go on tokenising: one may not keep up with it."""
+    if not placement.in_process:
+        yield
+        return
+    own = {} if placement.gpus_each else ONE_TOKENIZER
+    with environment(own), threads(placement.threads):
+        yield
 
 
 @contextmanager

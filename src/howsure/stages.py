@@ -145,6 +145,7 @@ class Worker:
         made = find(unit, job, self.store)
         if made is not None:  # by a worker that died before it could say so
             return made
+        heap.load_arrow()
         if isinstance(job, FitJob) and unit.trainers(job.method) > 1:
             return self._together(unit, job, report)
         return self.do(job, report)
@@ -191,6 +192,7 @@ class Worker:
                 divided=divided,
             )
         self._model = (unit.model, lm)
+        heap.give_back()  # what was needed to load it
         report("load", 1, 1)
         return lm, round(time.perf_counter() - begin, 3)
 

@@ -38,6 +38,10 @@ Report = Callable[[str, int, int], None]
 _EVERY = 0.1
 """Seconds between two reports of one stage."""
 
+ONE_TOKENIZER = {"TOKENIZERS_PARALLELISM": "false"}
+"""Each of a tokenizer's threads has a heap of its own, which holds on to pieces of what it freed:
+memory would grow with the number of questions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -281,7 +285,7 @@ def threads_environment(threads: int | None) -> dict[str, str]:
     if threads is None:
         return {}
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-    return {**dict.fromkeys(names, str(threads)), "TOKENIZERS_PARALLELISM": "false"}
+    return {**dict.fromkeys(names, str(threads)), **ONE_TOKENIZER}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from howsure import heap
 from howsure.errors import ModelError
 from howsure.lm import loading, selfcheck, sharding
 from howsure.lm.adapters import Adapters
@@ -211,17 +212,26 @@ class LanguageModel:
                     owners = sorted({work.owners[a] for a in wave.asks})
                     values = self._values(some, owners, wants, work, wave.asks, wave.rows)
                     yield [block[i] for i in owners], values
+            del some, work  # not the tokens of two blocks at a time
 
     def _blocks(
         self, passages: Sequence[Passage], wants: Sequence[Want]
     ) -> Iterator[tuple[list[int], tuple[list[Passage], Plan]]]:
         """Passages to read together, and their plan; a GPU is not kept waiting for the next one."""
 
+        on_gpu = self.device.type == "cuda"
+
+        def one_by_one() -> Iterator[list[int]]:
+            for i, block in enumerate(blocks(passages)):
+                if i and not on_gpu:
+                    heap.give_back()  # what the block before has left
+                yield block
+
         def planned(block: list[int]) -> tuple[list[Passage], Plan]:
             some = [passages[i] for i in block]
             return some, self._plan(some, wants)
 
-        return ahead(blocks(passages), planned, in_background=self.device.type == "cuda")
+        return ahead(one_by_one(), planned, in_background=on_gpu)
 
     def waves(
         self, passages: Sequence[Passage], wants: Sequence[Want], *, then: Next = "read"
@@ -237,6 +247,7 @@ class LanguageModel:
                     owners = [work.owners[a] for a in wave.asks]
                     values = self._values(some, owners, wants, work, wave.asks, wave.rows)
                     yield Wave(self, wave, [block[i] for i in owners], values)
+                del some, work  # as above
 
     def planned(
         self, passages: Sequence[Passage], places: Sequence[Place], *, answer_tokens: bool = False

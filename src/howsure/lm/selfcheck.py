@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from howsure import heap
 from howsure.errors import ModelError, UnknownName
 from howsure.lm.engine import TreeReader
 from howsure.lm.memory import Budget
@@ -92,9 +93,10 @@ def check_items(
     on the plain one. What it reads isn't counted."""
     before = tree.tokens_read, plain.tokens_read
     worst = scale = 0.0
-    for wave in tree.waves(asks):
-        mine = wave.rows[-1].float()
-        theirs = torch.cat([plain.rows([asks[i]])[-1] for i in wave.asks]).float()
+    read = [(wave.asks, wave.rows[-1].float()) for wave in tree.waves(asks)]
+    heap.give_back()  # a long prompt needs much on either path: not on both at a time
+    for some, mine in read:
+        theirs = torch.cat([plain.rows([asks[i]])[-1] for i in some]).float()
         worst = max(worst, float((mine - theirs).abs().max()))
         scale = max(scale, float(theirs.abs().max()))
     tree.tokens_read, plain.tokens_read = before
