@@ -26,7 +26,10 @@ from howsure.types import Format, GradedAnswer, Question, Split
 BLOCK = 1024
 """Questions at most that are answered, or predicted, as one shard: minutes on a large model."""
 
-_READING = ("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "api.py", "lm")
+_READING = (
+    *("errors.py", "types.py", "prompts.py", "asking.py", "answers.py", "api.py", "heap.py"),
+    "lm",
+)
 GRADING = (*_READING, "grading.py", "judges")
 _ESTIMATING = (*_READING, "manifest.py", "strict_json.py", "methods")
 """The sources that decide a stage's result: other code has other keys."""

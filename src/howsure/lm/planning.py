@@ -11,7 +11,7 @@ from itertools import groupby
 from howsure.errors import ModelError
 from howsure.lm.passage import Passage, Place
 from howsure.lm.tokens import Tokens
-from howsure.lm.tree import Ask, common_prefix
+from howsure.lm.tree import Ask, Branch, common_prefix
 
 _BLOCK = (512, 2048)
 """Passages that are tokenised and read together: at least, as far as there are so many; at most."""
@@ -69,37 +69,38 @@ def plan(
     prefixes = list({p.prefix: None for p in passages})
     stems = {p: array("i", ids) for p, ids in zip(prefixes, tokens.encode(prefixes), strict=True)}
     made = Plan([], [], [], [])
-    sequences: list[array[int]] = []
-    at: list[set[int]] = []
     rows = zip(*(tokens.encoded(_texts(passages, at)) for at in order), strict=True)
     for i, (passage, row) in enumerate(zip(passages, rows, strict=True)):
         encoded = {place: array("i", ids) for place, ids in zip(order, row, strict=True)}
-        own: list[int] = []
+        own: list[array[int]] = []
+        at: list[set[int]] = []
         found: dict[Place, tuple[int, int]] = {}
         for place in order:
             ids = encoded[place]
             if len(ids) > limit:
                 raise _too_long(passage.upto(place), len(ids), limit)
-            home = next((s for s in own if common_prefix(sequences[s], ids) == len(ids)), None)
+            home = next((s for s, o in enumerate(own) if common_prefix(o, ids) == len(ids)), None)
             if home is None:
-                home = len(sequences)
-                sequences.append(ids)
+                home = len(own)
+                own.append(ids)
                 at.append(set())
-                made.owners.append(i)
-                own.append(home)
             found[place] = (home, len(ids) - 1)
-        made.places.append(found)
         for place in places:
             home, position = found[place]
             at[home].add(position)
+        before = len(made.asks)
         if answer_tokens:
             home, last = found[Place.ANSWER]
-            first = common_prefix(encoded[Place.QUESTION], sequences[home])
-            made.answers.append((home, first, last + 1))
+            first = common_prefix(encoded[Place.QUESTION], own[home])
+            made.answers.append((before + home, first, last + 1))
             at[home].update(range(first - 1, last))
-    for s, ids in enumerate(sequences):
-        stem = common_prefix(stems[passages[made.owners[s]].prefix], ids)
-        made.asks.append(Ask(ids, tuple(sorted(at[s])), stem))
+        made.places.append({p: (before + home, position) for p, (home, position) in found.items()})
+        stem = stems[passage.prefix]
+        for ids, wanted_here in zip(own, at, strict=True):
+            shared = common_prefix(stem, ids)
+            branch = Branch(stem, shared, ids[shared:])
+            made.asks.append(Ask(branch, tuple(sorted(wanted_here)), shared))
+            made.owners.append(i)
     return made
 
 

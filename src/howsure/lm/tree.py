@@ -8,14 +8,45 @@ order of reading is the tree's preorder, so that the descendants of a node are n
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, final, overload
 
 MIN_SHARED = 16
 """Tokens that two stems must share before a node is split for it: a shorter one costs more calls
 than it saves reading. Whole nodes are always shared."""
+
+
+@final
+class Branch(Sequence[int]):
+    """Token ids that begin as others do: the first `shared` ones of `stem`, which is held once for
+    all of them, then those of its own. Neither array may change afterwards."""
+
+    __slots__ = ("_own", "_shared", "_stem")
+
+    def __init__(self, stem: array[int], shared: int, own: array[int]) -> None:
+        self._stem, self._shared, self._own = stem, shared, own
+
+    def __len__(self) -> int:
+        return self._shared + len(self._own)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self[:])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Branch) and self[:] == other[:]
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> array[int]: ...
+    def __getitem__(self, at: int | slice) -> int | array[int]:
+        if isinstance(at, slice):
+            return (self._stem[: self._shared] + self._own)[at]
+        place = range(len(self))[at]
+        return self._stem[place] if place < self._shared else self._own[place - self._shared]
 
 
 @dataclass(frozen=True, slots=True)
