@@ -116,6 +116,26 @@ def test_generation_is_that_of_the_plain_path(pair, prefixes: list[str], monkeyp
     )
 
 
+@pytest.mark.parametrize("in_bundles", [False, True])
+@pytest.mark.parametrize(("of", "past"), [(min, -3), (min, 2), (max, 2)])
+def test_sequences_grow_out_of_the_window(make_lm, of, past, in_bundles, monkeypatch) -> None:
+    """The shortest prompt fits into it, or nearly, or even the longest; what is generated does
+    not."""
+    asked = passages(1, FIXED, each=8)
+    lengths = make_lm("mistral").lengths([p.upto(Place.QUESTION) for p in asked])
+    window = of(lengths) + past
+    monkeypatch.setattr(cascade, "are_one_call", lambda *_: in_bundles)
+    monkeypatch.setattr(decoding, "are_one_call", lambda *_: in_bundles)
+    mine, theirs = (
+        make_lm("mistral", engine=e, sliding_window=window).generate(asked, max_tokens=7)
+        for e in ("tree", "plain")
+    )
+    assert [g.text for g in mine] == [g.text for g in theirs]
+    np.testing.assert_allclose(
+        [g.log_probability for g in mine], [g.log_probability for g in theirs], atol=1e-4
+    )
+
+
 def gradients(
     lm: LanguageModel, asked: list[Passage], *, dropout: float = 0.0, recompute: bool = False
 ) -> tuple[float, list[torch.Tensor]]:
@@ -203,6 +223,28 @@ def test_each_token_is_read_once(pair, monkeypatch) -> None:
             [Hidden(Place.ANSWER), Options(Place.QUERY, ("i", "ii"))],
         )
     assert lm.tokens_read - before == needed
+
+
+@pytest.mark.parametrize("queues", [False, True])
+def test_no_more_packs_are_held_when_passes_are_queued(pair, queues, monkeypatch) -> None:
+    """One wave of four packs, or two waves of two: so many are read before the first is looked
+    at, and no pack is kept when its wave is over."""
+    reader = pair[0]._reader
+    monkeypatch.setattr(reader, "budget", Budget(100))
+    monkeypatch.setattr(reader, "queues", queues)
+    read: list[list[tree.Node]] = []
+    one = reader.read
+
+    def counted(pack: list[tree.Node], *args: Any, **how: Any) -> None:
+        read.append(pack)
+        one(pack, *args, **how)
+
+    monkeypatch.setattr(reader, "read", counted)
+    held = []
+    for _ in pair[0].waves(passages(4, FIXED, each=60), [Hidden(Place.QUESTION)]):
+        held.append(sum(any(n.memory for n in pack) for pack in read[1:]))  # without the prefix
+    assert len(held) > 2 and held[:2] == [3, 4] and max(held) == 4
+    assert not any(n.memory for pack in read for n in pack)
 
 
 @pytest.mark.usefixtures("way")
