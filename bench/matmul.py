@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from howsure.lm import parts
+from howsure.lm.engine import parts
 
 Shape = tuple[int, int, int, int]
 """(how many at once, rows, inputs, outputs); a dense layer is 0 at once: its weight is turned."""

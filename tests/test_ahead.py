@@ -6,7 +6,7 @@ from threading import Event, get_ident
 
 import pytest
 
-from howsure.lm.ahead import ahead
+from howsure.lm.engine.ahead import ahead
 
 
 @pytest.mark.parametrize("in_background", [False, True])

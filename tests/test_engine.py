@@ -21,18 +21,14 @@ from howsure.lm import (
     Options,
     Passage,
     Place,
-    cascade,
-    decoding,
-    kernels,
-    parts,
-    tree,
 )
 from howsure.lm.adapters import LoraSettings
-from howsure.lm.engine import TreeReader
-from howsure.lm.memory import Budget
+from howsure.lm.engine import cascade, decoding, kernels, parts, tree
+from howsure.lm.engine.memory import Budget
+from howsure.lm.engine.reader import TreeReader
+from howsure.lm.engine.tree import Ask
 from howsure.lm.model import LanguageModel
 from howsure.lm.stops import Stops
-from howsure.lm.tree import Ask
 from howsure.prompts import CORRECTNESS_QUERY
 
 SHOTS = [f"Question: {'long ' * n}{n}?\nAnswer: {n}\n\n" for n in (1, 9, 4, 2)]

@@ -18,7 +18,8 @@ from test_engine import FIXED, SHUFFLED, WANTS, gradients, passages
 from test_methods import ANSWERS, QUICK, TRAIN, VALID, Stopped, Stopping
 
 from howsure import methods
-from howsure.lm import Hidden, Place, kernels, segments
+from howsure.lm import Hidden, Place
+from howsure.lm.engine import kernels, segments
 from howsure.lm.model import LanguageModel
 from howsure.methods import checkpoint
 from howsure.types import GradedAnswer

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from howsure.errors import FitError
-from howsure.lm import Hidden, LoadOptions, Passage, Place, load, tree
-from howsure.lm.memory import _AFTER, Budget, halves, is_out_of_memory
-from howsure.lm.tree import Ask
+from howsure.lm import Hidden, LoadOptions, Passage, Place, load
+from howsure.lm.engine import tree
+from howsure.lm.engine.memory import _AFTER, Budget, halves, is_out_of_memory
+from howsure.lm.engine.tree import Ask
 from howsure.methods import training
 
 PASSAGES = [

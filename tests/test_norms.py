@@ -7,7 +7,7 @@ import torch
 from conftest import make_model
 from families import ONE_OF_EACH, shrunk_model
 
-from howsure.lm.norms import fused, standard_norms
+from howsure.lm.engine.norms import fused, standard_norms
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral"])

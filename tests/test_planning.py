@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from howsure.lm import Passage, Place, load
-from howsure.lm.planning import plan
-from howsure.lm.tree import Branch, common_prefix
+from howsure.lm.engine.planning import plan
+from howsure.lm.engine.tree import Branch, common_prefix
 
 IDS = st.lists(st.integers(0, 9), max_size=12)
 ENDS = st.none() | st.integers(-30, 30)
@@ -71,3 +73,30 @@ def test_a_prefix_is_held_once(tokens):
     assert (
         sum(len(ask.ids._own) for ask in work.asks) < 20 * 20 < sum(len(a.ids) for a in work.asks)
     )
+
+
+def test_a_tokenizer_is_never_called_by_two_threads_at_once(tokens, monkeypatch):
+    """On a GPU the next block is tokenised while options are looked up for this one, and each call
+    may set the tokenizer up in another way."""
+    whole, inside, most = tokens._tokenizer, [], []
+
+    def slow(*args, **how):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        made = whole(*args, **how)
+        inside.pop()
+        return made
+
+    texts = [f"word {n}" for n in range(40)]
+    expected = tokens.encode(texts)
+    monkeypatch.setattr(tokens, "_tokenizer", slow)
+    monkeypatch.setattr("howsure.lm.tokens._CHARACTERS", 1)  # a call for each text
+    with ThreadPoolExecutor(1) as thread:
+        beside = thread.submit(tokens.encode, texts)
+        asked = 0
+        while not beside.done():
+            assert len(set(tokens.option_ids(f"Say {asked}:", ("a", "b")))) == 2
+            asked += 1
+    assert beside.result() == expected and asked > 3
+    assert max(most) == 1

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from howsure.lm.parts import Memory, Part, bundled
-from howsure.lm.segments import Segments, attend_segments, attend_segments_backward
+from howsure.lm.engine.parts import Memory, Part, bundled
+from howsure.lm.engine.segments import Segments, attend_segments, attend_segments_backward
 
 SIZE, SCALE = 8, 0.3
 
@@ -114,6 +114,6 @@ def test_parts_of_one_place_and_of_different_rows_are_bundled() -> None:
     ],
 )
 def test_where_segments_are_one_call(device, dtype, together) -> None:
-    from howsure.lm.segments import are_one_call
+    from howsure.lm.engine.segments import are_one_call
 
     assert are_one_call(device, dtype) is together

@@ -199,7 +199,7 @@ class Worker:
     def _forget(self) -> None:
         """What it holds; the memory is free afterwards."""
         if self._model is not None:
-            from howsure.lm.memory import give_back
+            from howsure.lm.engine.memory import give_back
 
             self._model = None
             gc.collect()

@@ -15,22 +15,23 @@ from torch import Tensor
 
 from howsure import heap
 from howsure.errors import ModelError
-from howsure.lm import loading, selfcheck, sharding
+from howsure.lm import loading, sharding
 from howsure.lm.adapters import Adapters
-from howsure.lm.ahead import ahead
 from howsure.lm.chat import Prompting, choose
+from howsure.lm.engine import selfcheck
+from howsure.lm.engine.ahead import ahead
+from howsure.lm.engine.plain import PlainReader
+from howsure.lm.engine.planning import Plan, blocks, plan
+from howsure.lm.engine.segments import sent
 from howsure.lm.loading import embedded_names
 from howsure.lm.passage import AnswerTokens, Generation, Hidden, Next, Options, Passage, Place, Want
-from howsure.lm.plain import PlainReader
-from howsure.lm.planning import Plan, blocks, plan
 from howsure.lm.readings import Readings
-from howsure.lm.segments import sent
 from howsure.lm.stops import first_line
 from howsure.lm.tokens import Tokens
 
 if TYPE_CHECKING:
-    from howsure.lm.engine import TreeReader, TreeWave
-    from howsure.lm.plain import PlainWave
+    from howsure.lm.engine.plain import PlainWave
+    from howsure.lm.engine.reader import TreeReader, TreeWave
 
 _VERIFIED = 256
 """One passage in so many is read by both paths: some 5% of reading MMLU with five examples."""

@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 
 from howsure.errors import ModelError
-from howsure.lm.layers import decoder_layers
+from howsure.lm.engine.layers import decoder_layers
 
 
 def in_turn(read: Callable[[], tuple[Any, Any]], device: str) -> tuple[Any, Any]:

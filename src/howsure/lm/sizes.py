@@ -15,7 +15,7 @@ from typing import Any
 
 from howsure.errors import ModelError
 from howsure.lm.adapters import Adapters, LoraSettings
-from howsure.lm.layers import kv_width
+from howsure.lm.engine.layers import kv_width
 
 BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0, "8bit": 8.0, "4bit": 4.5}
 """Per weight; 4 bits and the scale of each block of 64 (Dettmers et al. 2023: 4.127 with nested

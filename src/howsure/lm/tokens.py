@@ -46,7 +46,7 @@ class Tokens:
         self.pad_id: int = pad if pad is not None else 0
         self._stops = tuple(stops)
         self._busy = Lock()
-        """The library's tokenizers take one text at a time: they are set up anew for each."""
+        """A tokenizer may be set up anew for each call, so it takes one thread at a time."""
         self._segments: dict[tuple[str, str, str], list[int]] = {}
         self._option_ids: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
 
@@ -63,13 +63,9 @@ class Tokens:
             some.append(text)
             characters += len(text)
             if characters >= _CHARACTERS:
-                yield from self._encoded_now(some)
+                yield from self._encode(some)
                 some, characters = [], 0
-        yield from self._encoded_now(some)
-
-    def _encoded_now(self, texts: Sequence[str]) -> list[list[int]]:
-        with self._busy:
-            return self._encode(texts)
+        yield from self._encode(some)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -78,8 +74,7 @@ class Tokens:
         if len(chat) == len(texts):
             return [self._encode_marked(text) for text in texts]
         # Questions are untrusted: a "</s>" written in one must stay four ordinary characters.
-        ids = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
-        rows = [self._lead + row for row in ids["input_ids"]]
+        rows = [self._lead + row for row in self._ids(list(texts), split=True)]
         for i in chat:
             rows[i] = self._encode_marked(texts[i])
         return rows
@@ -108,16 +103,17 @@ class Tokens:
         if not text:
             return []
         key = (left, text, right)
-        if key not in self._segments:
+        found = self._segments.get(key)
+        if found is None:
+            found = self._encode_between(left, text, right)
             if len(self._segments) > _MOST_SEGMENTS:
                 self._segments.clear()
-            self._segments[key] = self._encode_between(left, text, right)
-        return self._segments[key]
+            self._segments[key] = found
+        return found
 
     def _encode_between(self, left: str, text: str, right: str) -> list[int]:
         def ids(text: str, *, split: bool = False) -> list[int]:
-            made = self._tokenizer(text, add_special_tokens=False, split_special_tokens=split)
-            return list(made["input_ids"])
+            return self._ids([text], split=split)[0]
 
         if not self._special_texts.search(text):
             whole = ids(left + text + right)
@@ -218,4 +214,10 @@ class Tokens:
     def _encode_tail(self, tail: str) -> list[int]:
         if MARKED.search(tail):
             return self._encode_marked(tail)
-        return list(self._tokenizer(tail, add_special_tokens=False)["input_ids"])
+        return self._ids([tail], split=False)[0]
+
+    def _ids(self, texts: list[str], *, split: bool) -> list[list[int]]:
+        """The tokenizer at work; with `split` the text of a special token is ordinary text."""
+        with self._busy:
+            made = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=split)
+        return [list(row) for row in made["input_ids"]]

@@ -141,7 +141,7 @@ class Joined:
     def _summed(self, tensor: Tensor) -> Tensor:
         from accelerate.utils import reduce
 
-        from howsure.lm.memory import is_out_of_memory
+        from howsure.lm.engine.memory import is_out_of_memory
 
         try:
             summed: Tensor = reduce(tensor, "sum")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from howsure.errors import FitError
-from howsure.lm.memory import give_back, is_out_of_memory
+from howsure.lm.engine.memory import give_back, is_out_of_memory
 from howsure.methods.checkpoint import Checkpoint, Place, Saver
 from howsure.methods.team import SOLO, Team, share
 from howsure.types import GradedAnswer

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from howsure import heap
 from howsure.errors import ModelError, UnknownName
-from howsure.lm.engine import TreeReader
-from howsure.lm.memory import Budget
+from howsure.lm.engine.memory import Budget
+from howsure.lm.engine.plain import PlainReader
+from howsure.lm.engine.reader import TreeReader
+from howsure.lm.engine.tree import Ask
 from howsure.lm.options import ENGINES
-from howsure.lm.plain import PlainReader
 from howsure.lm.sharding import reading
-from howsure.lm.tree import Ask
 
 if TYPE_CHECKING:
     from howsure.lm.model import LanguageModel

@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from howsure.lm.cascade import Layout, installed
-from howsure.lm.decoding import Decoding, grow_greedily
-from howsure.lm.layers import decoder_layers, kv_width, recomputing, with_forward
-from howsure.lm.memory import Budget, give_back, halves, is_out_of_memory
-from howsure.lm.norms import fused, standard_norms
-from howsure.lm.parts import Memory
+from howsure.lm.engine.cascade import Layout, installed
+from howsure.lm.engine.decoding import Decoding, grow_greedily
+from howsure.lm.engine.layers import decoder_layers, kv_width, recomputing, with_forward
+from howsure.lm.engine.memory import Budget, give_back, halves, is_out_of_memory
+from howsure.lm.engine.norms import fused, standard_norms
+from howsure.lm.engine.parts import Memory
+from howsure.lm.engine.planning import batches_by_length
+from howsure.lm.engine.segments import sent
+from howsure.lm.engine.tree import Ask, Node, common_prefix, grow, packs
 from howsure.lm.passage import Next
-from howsure.lm.planning import batches_by_length
-from howsure.lm.segments import sent
 from howsure.lm.sharding import is_divided
 from howsure.lm.stops import Stops
-from howsure.lm.tree import Ask, Node, common_prefix, grow, packs
 
 _PACKS_A_WAVE = (4, 32)
 """Packs whose keys and values are held for what continues them: at least, and at most. On a GPU

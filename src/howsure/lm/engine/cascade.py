@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from howsure.lm.parts import Bundle, Layers, Memory, Part, bundled, in_window, merge
-from howsure.lm.segments import Segments, are_one_call, sent
-from howsure.lm.tree import Node, runs, spans
+from howsure.lm.engine.parts import Bundle, Layers, Memory, Part, bundled, in_window, merge
+from howsure.lm.engine.segments import Segments, are_one_call, sent
+from howsure.lm.engine.tree import Node, runs, spans
 
 NAME = "howsure_cascade"
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from howsure.errors import ModelError
+from howsure.lm.engine.tree import Ask, Branch, common_prefix
 from howsure.lm.passage import Passage, Place
 from howsure.lm.tokens import Tokens
-from howsure.lm.tree import Ask, Branch, common_prefix
 
 _BLOCK = (512, 2048)
 """Passages that are tokenised and read together: at least, as far as there are so many; at most."""

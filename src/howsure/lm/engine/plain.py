@@ -16,13 +16,13 @@ from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteriaList
 
 from howsure.errors import ModelError
-from howsure.lm.layers import decoder_layers, recomputing
-from howsure.lm.memory import give_back, halves, is_out_of_memory
+from howsure.lm.engine.layers import decoder_layers, recomputing
+from howsure.lm.engine.memory import give_back, halves, is_out_of_memory
+from howsure.lm.engine.planning import batches_by_length
+from howsure.lm.engine.tree import Ask
 from howsure.lm.passage import Next
-from howsure.lm.planning import batches_by_length
 from howsure.lm.sharding import is_divided
 from howsure.lm.stops import Stops
-from howsure.lm.tree import Ask
 
 Rows = dict[int, Tensor]
 """Layer → (rows, hidden size), sequence by sequence; layer -1 is after the final norm."""

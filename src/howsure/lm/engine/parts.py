@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from howsure.lm.kernels import attend, attend_backward
-from howsure.lm.segments import Segments, attend_segments, attend_segments_backward, sent
+from howsure.lm.engine.kernels import attend, attend_backward
+from howsure.lm.engine.segments import Segments, attend_segments, attend_segments_backward, sent
 
 Layers = dict[int, tuple[Tensor, Tensor]]
 """Layer → keys and values, (kv heads, rows, head size) each."""

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from howsure.lm.kernels import attend
-from howsure.lm.parts import Bundle, Layers, Memory, Part, bundled, in_window, merge
-from howsure.lm.segments import Segments, are_one_call, attend_segments, sent
+from howsure.lm.engine.kernels import attend
+from howsure.lm.engine.parts import Bundle, Layers, Memory, Part, bundled, in_window, merge
+from howsure.lm.engine.segments import Segments, are_one_call, attend_segments, sent
+from howsure.lm.engine.tree import Node, spans
 from howsure.lm.stops import Stops
-from howsure.lm.tree import Node, spans
 
 Step = Callable[[list[int], "Decoding"], Tensor]
 """One forward pass of the model over one token per sequence: hidden states (sequences, size)."""

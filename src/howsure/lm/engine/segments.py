@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from howsure.lm.kernels import by_products, by_products_backward, fits_flash
+from howsure.lm.engine.kernels import by_products, by_products_backward, fits_flash
 
 _aten = torch.ops.aten
 

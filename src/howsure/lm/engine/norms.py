@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from howsure.lm.layers import with_forward
+from howsure.lm.engine.layers import with_forward
 
 _CLOSE = 2e-2
 """Of a norm in bfloat16, which libraries round once more in the middle."""
