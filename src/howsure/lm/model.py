@@ -88,7 +88,7 @@ class LanguageModel:
         self._scale /= float(getattr(config, "logits_scaling", None) or 1.0)
         self.hidden_size = int(config.hidden_size)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
-        selfcheck.check_head(self, model, self._body)
+        selfcheck.check_head(model, self._body, self.logits, name)
         self._reader: TreeReader | PlainReader
         self._reader, self._plain, self.engine_note = selfcheck.choose(
             engine, model, self._body, self.tokens.pad_id, name

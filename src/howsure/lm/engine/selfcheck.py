@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from howsure.lm.engine.reader import TreeReader
 from howsure.lm.engine.tree import Ask
 from howsure.lm.options import ENGINES
 from howsure.lm.sharding import reading
-
-if TYPE_CHECKING:
-    from howsure.lm.model import LanguageModel
 
 BUDGET = {"cpu": (1024, 4096), "cuda": (8192, 16384)}
 """Tokens in one forward pass, of the fast path and of the plain one."""
@@ -107,19 +104,19 @@ def check_items(
         )
 
 
-def check_head(lm: LanguageModel, model: Any, body: Any) -> None:
+def check_head(model: Any, body: Any, logits: Callable[[Tensor], Tensor], name: str) -> None:
     """Refuse an architecture whose logits are not head(final hidden state) as we compute it."""
     ids = torch.tensor([[1, 2, 3, 4]], device=model.device)
     with reading(model):
         expected = model(input_ids=ids, use_cache=False).logits.float()
-        ours = lm.logits(body(input_ids=ids, use_cache=False).last_hidden_state)
+        ours = logits(body(input_ids=ids, use_cache=False).last_hidden_state)
     scale = expected.abs().max().clamp(min=1.0)
     if not torch.isfinite(expected).all():
         raise ModelError(
-            f"model {lm.name!r} gives logits that are not finite; its weights are unusable"
+            f"model {name!r} gives logits that are not finite; its weights are unusable"
         )
     if ours.shape != expected.shape or (ours - expected).abs().max() > 2e-2 * scale:
         raise ModelError(
-            f"model {lm.name!r} ({type(model).__name__}) makes its logits in a way "
+            f"model {name!r} ({type(model).__name__}) makes its logits in a way "
             "that howsure does not know; this architecture is not supported"
         )
