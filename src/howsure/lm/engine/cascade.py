@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from howsure.lm.engine.parts import Bundle, Layers, Memory, Part, bundled, in_window, merge
+from howsure.lm.engine.parts import Bundle, Given, Layers, Memory, Part, bundled, in_window, merge
 from howsure.lm.engine.segments import Segments, are_one_call, sent
 from howsure.lm.engine.tree import Node, runs, spans
 
@@ -165,15 +165,16 @@ class _Cascade(torch.autograd.Function):
         layer: int,
         scale: float,
     ) -> Tensor:
+        given = Given(q, k, v, layer, scale)
         if parts and isinstance(parts[0], Bundle):  # of all rows, each of which sees itself
             first, *others = parts
-            out, lse = first.attend(q, k, v, layer, scale)
+            out, lse = first.attend(given)
         else:
             others = parts
             out = q.new_zeros(q.shape[1], q.shape[0], v.shape[-1])
             lse = torch.full(out.shape[:2], -torch.inf, dtype=torch.float32, device=q.device)
         for part in others:
-            one, its_lse = part.attend(q, k, v, layer, scale)
+            one, its_lse = part.attend(given)
             if part.is_causal:
                 out[part.rows], lse[part.rows] = one, its_lse
             else:
@@ -186,14 +187,15 @@ class _Cascade(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         q, k, v, out, lse = ctx.saved_tensors
         parts, layer, scale = ctx.how
+        given = Given(q, k, v, layer, scale)
         if parts and isinstance(parts[0], Bundle):
             first, *others = parts
-            found = first.gradients(grad, q, k, v, out, lse, layer, scale)
+            found = first.gradients(grad, given, out, lse)
         else:
             others = parts
             found = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for part in others:
-            part.add_gradients(found, grad, q, k, v, out, lse, layer, scale)
+            part.add_gradients(found, grad, given, out, lse)
         return *found, None, None, None
 
 

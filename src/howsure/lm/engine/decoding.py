@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from howsure.lm.engine.kernels import attend
-from howsure.lm.engine.parts import Bundle, Layers, Memory, Part, bundled, in_window, merge
+from howsure.lm.engine.parts import Bundle, Given, Layers, Memory, Part, bundled, in_window, merge
 from howsure.lm.engine.segments import Segments, are_one_call, attend_segments, sent
 from howsure.lm.engine.tree import Node, spans
 from howsure.lm.stops import Stops
@@ -70,9 +70,10 @@ class Decoding:
         if window is not None and max(self._starts) + self.steps < window:
             window = None
         out, lse = self._attend_to_own(q, keys, values, scale, window)
+        given = Given(q, k, v, layer, scale)
         for part in self._to_shared(window):
             # What a leaf continues was kept: none of it is in this pass.
-            one, its_lse = part.attend(q, k, v, layer, scale)
+            one, its_lse = part.attend(given)
             merge(out, lse, part.rows, one, its_lse)
         return out
 

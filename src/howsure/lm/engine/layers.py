@@ -1,4 +1,5 @@
-"""The decoder layers of a model: where they are, and running them again in the backward pass."""
+"""The decoder layers of a model: where they are, the size of what they keep of a token, and running
+them again in the backward pass."""
 
 from __future__ import annotations
 
@@ -30,14 +31,17 @@ def kv_width(config: Any) -> int:
 @contextmanager
 def with_forward(modules: Iterable[nn.Module], change: Callable[[Any], Any]) -> Iterator[None]:
     """For a while, each module computes what `change` makes of its forward function."""
-    before = [(module, module.forward) for module in modules]
-    for module, forward in before:
-        module.forward = change(forward)
+    own = [(module, vars(module).get("forward")) for module in modules]
+    for module, _ in own:
+        module.forward = change(module.forward)
     try:
         yield
     finally:
-        for module, forward in before:
-            module.forward = forward
+        for module, forward in own:
+            if forward is None:
+                del module.forward  # what its class has comes back
+            else:
+                module.forward = forward
 
 
 def recomputing(

@@ -38,6 +38,21 @@ class Memory:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the attention of a layer is given: queries, keys and values of a pack."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    layer: int
+    scale: float
+
+    def keys(self, memory: Memory | None) -> tuple[Tensor, Tensor]:
+        """Keys and values, of the pack itself or of what was kept of an earlier one."""
+        return (self.k, self.v) if memory is None else memory.layers[self.layer]
+
+
 Grads = tuple[Tensor, Tensor, Tensor]
 """Of queries, keys and values."""
 
@@ -62,33 +77,22 @@ class Part:
     mask: Tensor | None = None
     """Additive, (rows, keys), or (length, length) for causal segments; None: nothing is hidden."""
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, layer: int, scale: float
-    ) -> tuple[Tensor, Tensor]:
+    def attend(self, given: Given) -> tuple[Tensor, Tensor]:
         """The rows' output (rows, heads, size) and log-sum-exp (rows, heads)."""
-        out, lse = attend(*self._seen(q, k, v, layer), **self._how(scale))
+        out, lse = attend(*self._seen(given), **self._how(given.scale))
         return out.transpose(1, 2).flatten(0, 1), lse.transpose(1, 2).flatten(0, 1)
 
     def add_gradients(
-        self,
-        into: Grads,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        out: Tensor,
-        lse: Tensor,
-        layer: int,
-        scale: float,
+        self, into: Grads, grad: Tensor, given: Given, out: Tensor, lse: Tensor
     ) -> None:
         """Adds those that come through this call; keys and values of a memory have none."""
         n, rows = self.segments, self.rows
         found = attend_backward(
             _batched(grad[rows].transpose(0, 1), n),
-            *self._seen(q, k, v, layer),
+            *self._seen(given),
             _batched(out[rows].transpose(0, 1), n),
             lse[rows].view(n, -1, lse.shape[1]).transpose(1, 2),
-            **self._how(scale),
+            **self._how(given.scale),
         )
         dq, dk, dv = (x.transpose(0, 1).flatten(1, 2) for x in found)
         into[0][:, rows] += dq
@@ -100,13 +104,12 @@ class Part:
         causal = self.is_causal and self.mask is None
         return {"is_causal": causal, "mask": self.mask, "scale": scale}
 
-    def _seen(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _seen(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
         """Its queries, keys and values, (segments, heads, rows, size) each."""
-        if self.memory is not None:
-            k, v = self.memory.layers[layer]
+        k, v = given.keys(self.memory)
         n = self.segments
         return (
-            _batched(q[:, self.rows], n),
+            _batched(given.q[:, self.rows], n),
             _batched(k[:, self.keys], n),
             _batched(v[:, self.keys], n),
         )
@@ -124,53 +127,30 @@ class Bundle:
     window: int | None = None
     """For causal ones: how many tokens a row sees at most."""
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, layer: int, scale: float
-    ) -> tuple[Tensor, Tensor]:
+    def attend(self, given: Given) -> tuple[Tensor, Tensor]:
         """The rows' output (rows, heads, size) and log-sum-exp (rows, heads)."""
-        return attend_segments(
-            *self._seen(q, k, v, layer), self.segments, scale=scale, **self._how()
-        )
+        return attend_segments(*self._seen(given), self.segments, scale=given.scale, **self._how())
 
     def add_gradients(
-        self,
-        into: Grads,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        out: Tensor,
-        lse: Tensor,
-        layer: int,
-        scale: float,
+        self, into: Grads, grad: Tensor, given: Given, out: Tensor, lse: Tensor
     ) -> None:
         """Adds those that come through these calls; keys and values of a memory have none."""
-        dq, dk, dv = self.gradients(grad, q, k, v, out, lse, layer, scale)
+        dq, dk, dv = self.gradients(grad, given, out, lse)
         into[0][:, self.rows] += dq
         if self.memory is None:
             into[1].add_(dk)
             into[2].add_(dv)
 
-    def gradients(
-        self,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        out: Tensor,
-        lse: Tensor,
-        layer: int,
-        scale: float,
-    ) -> Grads:
+    def gradients(self, grad: Tensor, given: Given, out: Tensor, lse: Tensor) -> Grads:
         """Those of its queries, and of all keys and values."""
         rows = self.rows
         found = attend_segments_backward(
             grad[rows],
-            *self._seen(q, k, v, layer),
+            *self._seen(given),
             out[rows],
             lse[rows],
             self.segments,
-            scale=scale,
+            scale=given.scale,
             **self._how(),
         )
         dq, dk, dv = (x.transpose(0, 1) for x in found)
@@ -179,11 +159,10 @@ class Bundle:
     def _how(self) -> dict[str, Any]:
         return {"is_causal": self.is_causal, "window": self.window}
 
-    def _seen(self, q: Tensor, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _seen(self, given: Given) -> tuple[Tensor, Tensor, Tensor]:
         """Its queries, and all keys and values, (rows, heads, size) each."""
-        if self.memory is not None:
-            k, v = self.memory.layers[layer]
-        return q.transpose(0, 1)[self.rows], k.transpose(0, 1), v.transpose(0, 1)
+        k, v = given.keys(self.memory)
+        return given.q.transpose(0, 1)[self.rows], k.transpose(0, 1), v.transpose(0, 1)
 
 
 def in_window(part: Part, window: int | None, positions: Tensor, dtype: Any) -> Part | None:

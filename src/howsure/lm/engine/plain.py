@@ -2,7 +2,7 @@
 
 Obviously right rather than fast: a causal model never looks at what stands behind a token, so
 padding on the right changes nothing that is read, whatever the attention window. It is the oracle
-of the fast path (`engine`), and its stand-in where a model's architecture is not known to it.
+of the fast path (`reader`), and its stand-in where a model's architecture is not known to it.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Node:
     wanted: set[int] = field(default_factory=set)
     """Positions inside it whose rows somebody wants."""
     memory: Any = None
-    """Keys and values, as long as somebody continues it; see `cascade.Memory`."""
+    """Keys and values, as long as somebody continues it; see `parts.Memory`."""
     rows: Any = None
     """What was read at the wanted positions: layer → (wanted, hidden size)."""
 
