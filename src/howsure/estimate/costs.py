@@ -34,7 +34,7 @@ DECODING_SHARE = 0.5
 
 LAYER_SECONDS = 0.0016
 """Of a step in which answers are written, at least: to start a layer's operations takes longer than
-the operations do. Measured beside the H200; processors differ."""
+the operations do. Measured beside the H200 under a profiler; processors differ."""
 
 PACK = 8192
 """Tokens that one forward pass reads on a GPU."""
